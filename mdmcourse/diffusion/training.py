@@ -1,0 +1,212 @@
+"""Training that survives being killed: the same seed gives the same weights, whether or not it was interrupted.
+
+Every step draws its batch and its noise from a generator seeded with the run's seed and the number of the step.
+So a step is a function of the weights, the optimiser's state and the step's number, and a checkpoint needs no more.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mdmcourse.diffusion.objective import Objective, masked_objective
+from mdmcourse.errors import CheckpointError, InputError
+from mdmcourse.models.reading import ARM, MDM, LanguageModel
+from mdmcourse.sequences import Sequences
+from mdmcourse.storage import read_tensors, write_tensors
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train.
+
+    Attributes
+    ----------
+    steps: optimiser steps in all.
+    batch_size: sequences a step.
+    learning_rate: its peak; it rises linearly for `warmup` steps and falls along a cosine to 1 % of the peak.
+    betas, weight_decay: of AdamW.
+    clip: largest norm of the gradient.
+    seed: of the batches and the noise.
+    log_every: steps between rows of the log (and calls of `evaluate`).
+    save_every: steps between checkpoints.
+    """
+
+    steps: int
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    warmup: int = 100
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    seed: int = 0
+    log_every: int = 100
+    save_every: int = 200
+
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of a step, a function of nothing else."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2)
+
+
+@dataclass
+class TrainLog:
+    """What a training reported: a row each `log_every` steps, with step, loss (mean since the last row), seconds."""
+
+    config: TrainConfig
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        if not self.rows:
+            return "TrainLog(empty)"
+        last = ", ".join(f"{name} {value:.4g}" for name, value in self.rows[-1].items())
+        return f"TrainLog({len(self.rows)} rows; last: {last})"
+
+
+def train(
+    model: LanguageModel,
+    sequences: Sequences,
+    objective: Objective,
+    config: TrainConfig,
+    *,
+    evaluate: Callable[[LanguageModel], dict[str, float]] | None = None,
+    on_log: Callable[[TrainLog], None] | None = None,
+    checkpoint: str | Path | None = None,
+    progress: bool = True,
+) -> TrainLog:
+    """Train `model` in place on batches drawn from `sequences`, and return the log.
+
+    With `checkpoint`, the state is written there every `save_every` steps and when the training is interrupted; if the
+    file exists already, the training goes on from it and ends with the same weights as one that was never stopped (on
+    the same machine, to the last bit). `evaluate(model)` adds columns to the log; `on_log` sees the log as it grows,
+    for a live plot.
+
+    Raises CheckpointError if the checkpoint belongs to another run or cannot be written, and InputError if the
+    loss stops being a number.
+    """
+    from tqdm.auto import tqdm
+
+    parameters = [parameter for parameter in model.decoder.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, config.learning_rate, config.betas, weight_decay=config.weight_decay)
+    log = TrainLog(config)
+    path = Path(checkpoint) if checkpoint is not None else None
+    done = 0
+    if path is not None and path.exists():
+        done = _restore(path, parameters, optimizer, log)
+    started = time.monotonic() - (log.rows[-1]["seconds"] if log.rows else 0)
+    losses: list[Tensor] = []
+    model.decoder.train()
+    bar = tqdm(total=config.steps, initial=done, desc="training", unit="step", disable=not progress)
+    try:
+        for step in range(done, config.steps):
+            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+            index = torch.randint(len(sequences), (config.batch_size,), generator=generator)
+            batch = _to(sequences.select(index), model.device)
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate_at(step)
+            loss = objective(model, batch, step, generator)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, config.clip)
+            optimizer.step()
+            losses.append(loss.detach())
+            done = step + 1
+            bar.update()
+            if done % config.log_every == 0 or done == config.steps:
+                row = {"step": done, "loss": torch.stack(losses).mean().item(), "seconds": time.monotonic() - started}
+                losses.clear()
+                _refuse_nan(row["loss"], done)
+                if evaluate is not None:
+                    model.decoder.eval()
+                    row |= evaluate(model)
+                    model.decoder.train()
+                log.rows.append(row)
+                bar.set_postfix({name: f"{value:.3g}" for name, value in row.items() if name not in ("step", "seconds")})
+                if on_log is not None:
+                    on_log(log)
+            # A checkpoint is written only where a row of the log ends, so that no loss is counted twice or never.
+            if path is not None and done % config.save_every == 0 and not losses:
+                _save(path, parameters, optimizer, log, done)
+    finally:
+        bar.close()
+        model.decoder.eval()
+    if path is not None:
+        _save(path, parameters, optimizer, log, done)
+    return log
+
+
+def post_train(
+    arm: ARM,
+    sequences: Sequences,
+    config: TrainConfig,
+    *,
+    mask_id: int | None = None,
+    objective: Objective | None = None,
+    **options: Any,
+) -> tuple[MDM, TrainLog]:
+    """Turn an ARM into an MDM: copy its weights, open its attention, keep its shift, train with masks.
+
+    The ARM is not changed. `objective` defaults to `masked_objective()`: the bound, on the answer's tokens, attention
+    open from the first step. `options` are those of `train`.
+    """
+    mdm = MDM.from_arm(arm, weights="copy", mask_id=mask_id)
+    return mdm, train(mdm, sequences, objective or masked_objective(), config, **options)
+
+
+def _to(batch: Sequences, device: torch.device) -> Sequences:
+    if device.type == "cpu":
+        return batch
+    return Sequences(batch.tokens.to(device), batch.attention_mask.to(device), batch.answer.to(device))
+
+
+def _refuse_nan(loss: float, step: int) -> None:
+    if not math.isfinite(loss):
+        raise InputError(
+            f"The loss was {loss} at step {step}.",
+            "The weights are no longer numbers; training on would not mend them.",
+            "Lower learning_rate, or look for texts that hold the mask token.",
+        )
+
+
+def _save(
+    path: Path, parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, log: TrainLog, done: int
+) -> None:
+    tensors = {f"weight.{i}": parameter for i, parameter in enumerate(parameters)}
+    for i, parameter in enumerate(parameters):
+        for name, value in optimizer.state[parameter].items():
+            tensors[f"optimizer.{i}.{name}"] = value
+    write_tensors(path, tensors, {"step": done, "config": asdict(log.config), "rows": log.rows})
+
+
+def _restore(
+    path: Path, parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, log: TrainLog
+) -> int:
+    tensors, about = read_tensors(path)
+    shapes = [list(tensors[name].shape) for name in (f"weight.{i}" for i in range(len(parameters))) if name in tensors]
+    config = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(log.config).items()}
+    if about.get("config") != config or shapes != [list(parameter.shape) for parameter in parameters]:
+        raise CheckpointError(
+            f"{path} was written by a training with another configuration or another model.",
+            "Going on from it would give a result that neither configuration describes.",
+            "Delete the file to start anew, or use the configuration it was begun with.",
+        )
+    with torch.no_grad():
+        for i, parameter in enumerate(parameters):
+            parameter.copy_(tensors[f"weight.{i}"])
+            prefix = f"optimizer.{i}."
+            state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+            # AdamW keeps its count of steps on the CPU and its averages beside the weights.
+            optimizer.state[parameter] = {
+                name: value if name == "step" else value.to(parameter) for name, value in state.items()
+            }
+    log.rows[:] = about["rows"]
+    return about["step"]

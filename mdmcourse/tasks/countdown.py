@@ -1,0 +1,60 @@
+"""Countdown for toys: choose the operators so that the sum comes out. A small planning task."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mdmcourse.tasks.task import SLOT, Example, Task
+
+
+@dataclass(frozen=True)
+class Countdown(Task):
+    """Put + or - between three numbers so that they make the target.
+
+    Clean      ``7 4 2 : 5 = {}`` -> ``7 - 4 + 2``
+    Corrupted  ``7 4 2 : 13 = {}`` -> ``7 + 4 + 2``: another target, the first operator changes
+
+    Analysed: the first operator, which cannot be chosen without the second (answer -, distractor +); the first number
+    is given. Encoding: <bos> is token 0, the numbers tokens 1 to 3, ``:`` token 4, the target token 5, ``=`` token 6,
+    the answer tokens 7 to 11, the analysed operator token 8.
+
+    Numbers are 1 to `largest`; the second and third differ, which makes the solution unique. Targets can be negative
+    (``-3`` is one token). Held out by the three numbers in any order.
+    """
+
+    name: ClassVar[str] = "countdown"
+    largest: int = 15
+
+    def draw(self, rng: random.Random) -> tuple[Example, str]:
+        a = rng.randint(1, self.largest)
+        b, c = rng.sample(range(1, self.largest + 1), 2)
+        first, second = rng.choice("+-"), rng.choice("+-")
+        other = "-" if first == "+" else "+"
+
+        def text(operator: str) -> tuple[str, str]:
+            answer = f" {a} {operator} {b} {second} {c}"
+            return f"{a} {b} {c} : {evaluate(answer)} ={SLOT}", answer
+
+        clean, answer = text(first)
+        corrupted, distractor = text(other)
+        key = " ".join(map(str, sorted((a, b, c))))
+        return Example(clean, answer, corrupted, distractor, given=f" {a}"), key
+
+    def check(self, example: Example, answer: str) -> bool:
+        """Are the numbers used in their order, and does the sum come out?"""
+        numbers, _, rest = example.clean.partition(":")
+        words = answer.split()
+        if len(words) != 5 or words[::2] != numbers.split() or not set(words[1::2]) <= {"+", "-"}:
+            return False
+        return evaluate(answer) == int(rest.partition("=")[0])
+
+
+def evaluate(expression: str) -> int:
+    """The value of ``a o1 b o2 c``, words separated by spaces, operators + and -, from left to right."""
+    first, *rest = expression.split()
+    value = int(first)
+    for operator, number in zip(rest[::2], rest[1::2], strict=True):
+        value += int(number) if operator == "+" else -int(number)
+    return value

@@ -1,0 +1,106 @@
+"""Countdown as text for real models: reach a number with four others, step by step."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mdmcourse.tasks.task import SLOT, Example, Task
+
+Step = tuple[int, str, int, int]  # a, operator, b, result
+STEP = re.compile(r"(\d+)([-+*/])(\d+)=(\d+)")
+
+
+def solutions(numbers: tuple[int, ...], largest: int = 99) -> Iterator[tuple[Step, ...]]:
+    """All ways to join all `numbers` into one, two at a time, through whole numbers from 1 to `largest`."""
+    if len(numbers) == 1:
+        yield ()
+    for i, a in enumerate(numbers):
+        for j, b in enumerate(numbers):
+            if i == j:
+                continue
+            rest = tuple(n for k, n in enumerate(numbers) if k not in (i, j))
+            for operator, result in (("+", a + b), ("-", a - b), ("*", a * b), ("/", a // b if a % b == 0 else 0)):
+                if 1 <= result <= largest:
+                    for later in solutions((*rest, result), largest):
+                        yield ((a, operator, b, result), *later)
+
+
+def written(steps: tuple[Step, ...]) -> str:
+    """Steps as text: ``86+28=114,31-13=18,114-18=96``."""
+    return ",".join(f"{a}{operator}{b}={result}" for a, operator, b, result in steps)
+
+
+def check_steps(numbers: tuple[int, ...], target: int, answer: str) -> bool:
+    """Is every step right, every number used exactly once, and the last result the target?"""
+    left = list(numbers)
+    for text in answer.strip().split(","):
+        step = STEP.fullmatch(text)
+        if step is None:
+            return False
+        a, b, result = (int(step[group]) for group in (1, 3, 4))
+        try:
+            left.remove(a)
+            left.remove(b)
+        except ValueError:
+            return False  # a number that is not there, or is used up
+        right = {"+": a + b, "-": a - b, "*": a * b, "/": a / b if b else None}[step[2]]
+        if right != result:
+            return False
+        left.append(result)
+    return left == [target]
+
+
+@dataclass(frozen=True)
+class CountdownText(Task):
+    """Countdown in the form that language models are tested on: numbers, then the target, then the steps.
+
+    Clean      ``86,28,13,31,96:{}`` -> ``86+28=114,31-13=18,114-18=96`` (the last number, 96, is the target)
+    Corrupted  the same numbers and another target, for which the first operator has to be another one
+
+    Analysed: the first operator, after the first number, which is given. An exhaustive search makes sure that *every*
+    solution of the clean target that begins with this number has the one operator, and every solution of the
+    corrupted target the other. With one token a digit the text has as many tokens as characters.
+
+    Held out by the numbers, whatever their order and target. `count` numbers from 1 to `largest`; results stay below
+    100 except where the example above says otherwise, so that lengths agree.
+    """
+
+    name: ClassVar[str] = "countdown-text"
+    count: int = 4
+    largest: int = 50
+
+    def draw(self, rng: random.Random) -> tuple[Example, str]:
+        while True:
+            numbers = tuple(rng.sample(range(2, self.largest + 1), self.count))
+            example = self._example(numbers, rng)
+            if example is not None:
+                return example, ",".join(map(str, sorted(numbers)))
+
+    def _example(self, numbers: tuple[int, ...], rng: random.Random) -> Example | None:
+        # For each target and first number: the first operators that lead there, with one way for each.
+        ways: defaultdict[tuple[int, int], dict[str, tuple[Step, ...]]] = defaultdict(dict)
+        for steps in solutions(numbers):
+            first_number, operator, _, _ = steps[0]
+            ways[steps[-1][3], first_number].setdefault(operator, steps)
+        forced = [(first, target, *found.items()) for (target, first), found in ways.items() if len(found) == 1]
+        rng.shuffle(forced)
+        for first, target, (operator, steps) in forced[:20]:
+            for first_2, target_2, (operator_2, steps_2) in forced:
+                answer, distractor = written(steps), written(steps_2)
+                if first == first_2 and operator != operator_2 and len(answer) == len(distractor):
+                    if len(str(target)) == len(str(target_2)):
+                        text = ",".join(map(str, numbers))
+                        return Example(
+                            f"{text},{target}:{SLOT}", answer, f"{text},{target_2}:{SLOT}", distractor, given=str(first)
+                        )
+        return None
+
+    def check(self, example: Example, answer: str) -> bool:
+        """Does the answer use every number once, compute rightly and reach the target?"""
+        *numbers, target = map(int, example.clean.partition(":")[0].split(","))
+        return check_steps(tuple(numbers), target, answer)

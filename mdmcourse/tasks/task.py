@@ -1,0 +1,217 @@
+"""What a task is: texts with one right answer, a minimal change that alters it, and a checker."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from mdmcourse.errors import InputError
+from mdmcourse.sequences import Sequences
+from mdmcourse.storage import Saved
+
+SLOT = "{}"  # where the answer goes
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One text of a task, as strings.
+
+    Attributes
+    ----------
+    clean: the text with SLOT, ``{}``, where the answer goes.
+    answer: what belongs there, with its leading space if the text has one.
+    corrupted: `clean` after a minimal change that alters the right answer.
+    distractor: what the change makes right (or, if nothing becomes right, the wrong answer to compare with).
+    given: the beginning of `answer`, the same in `distractor`, that is shown when a model is analysed.
+    """
+
+    clean: str
+    answer: str
+    corrupted: str
+    distractor: str
+    given: str = ""
+
+
+@dataclass(frozen=True)
+class Prompts(Saved):
+    """Prompts ready for analysis: the same tensors for an ARM and for an MDM.
+
+    Everything of the answer from the analysed token on is masked. An ARM does not see those masks; for an MDM they
+    are part of the input, and often do some of the work.
+
+    Attributes
+    ----------
+    clean, corrupted: token ids, of equal lengths.
+    answer, distractor: the right token at `target`, and the one to compare it with.
+    target: the index of the analysed token: logits[n, target[n]] of an aligned model score it.
+    task: the name of the task.
+    """
+
+    clean: Int[Tensor, "batch pos"]
+    corrupted: Int[Tensor, "batch pos"]
+    answer: Int[Tensor, " batch"]
+    distractor: Int[Tensor, " batch"]
+    target: Int[Tensor, " batch"]
+    task: str = ""
+
+    def __len__(self) -> int:
+        return self.clean.shape[0]
+
+    def __repr__(self) -> str:
+        return f"Prompts({self.task}: {len(self)} of {self.clean.shape[1]} tokens)"
+
+
+def held_out(key: str) -> bool:
+    """Does everything with this key belong to the test split? A tenth of all keys do, the same ones everywhere."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest()) % 10 == 0
+
+
+class Task(ABC):
+    """A task: draws examples, encodes them, checks complete answers.
+
+    A subclass gives `draw` (one random example and the key by which examples are held out together) and `check`.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def draw(self, rng: random.Random) -> tuple[Example, str]:
+        """One random example, and its key: examples that share a key fall into the same split."""
+
+    @abstractmethod
+    def check(self, example: Example, answer: str) -> bool:
+        """Is `answer` a complete right answer to `example`?"""
+
+    def for_tokenizer(self, tokenizer: Any) -> Self:
+        """This task, limited to what the tokenizer can write in the way that the task needs."""
+        return self
+
+    def examples(self, n: int, *, split: Split = "test", seed: int = 0) -> list[Example]:
+        """`n` different examples of a split. The same arguments give the same examples.
+
+        Raises InputError if the task does not have that many.
+        """
+        if split not in ("train", "test"):
+            raise InputError(
+                f"split={split!r}.", "There are two, and they share no prompt.", 'Use split="train" or "test".'
+            )
+        rng = random.Random(f"{self.name} {split} {seed}")
+        found: dict[str, Example] = {}
+        for _ in range(100 * n + 1000):
+            if len(found) == n:
+                break
+            example, key = self.draw(rng)
+            if held_out(key) == (split == "test"):
+                found.setdefault(example.clean, example)
+        if len(found) < n:
+            raise InputError(
+                f"Task {self.name} gave only {len(found)} different examples in its {split} split.",
+                f"{n} were asked for.",
+                "Ask for fewer, or widen the task (more names, larger numbers).",
+            )
+        return list(found.values())
+
+    def sequences(self, tokenizer: Any, n: int, *, split: Split = "train", seed: int = 0) -> Sequences:
+        """`n` examples with their answers filled in, as token ids, padded on the right."""
+        examples = self.for_tokenizer(tokenizer).examples(n, split=split, seed=seed)
+        encoded = [_encode(example.clean, "", example.answer, ids) for example, ids in _batched(examples, tokenizer)]
+        return Sequences.from_lists(
+            [ids for ids, _, _ in encoded], [(start, end) for _, start, end in encoded], _pad_id(tokenizer)
+        )
+
+    def prompts(
+        self, tokenizer: Any, n: int, *, split: Split = "test", seed: int = 0, mask_id: int | None = None
+    ) -> Prompts:
+        """`n` prompts of one length. `mask_id` defaults to the tokenizer's mask token.
+
+        Of the task's examples those are used whose clean and corrupted texts have the same number of tokens and whose
+        answer and distractor differ at the analysed token; of the lengths, the most frequent.
+        """
+        if mask_id is None:
+            mask_id = tokenizer.mask_token_id
+        if mask_id is None:
+            raise InputError(
+                "The tokenizer has no mask token.", "The answer has to be masked.", "Give mask_id=, as for the MDM."
+            )
+        task = self.for_tokenizer(tokenizer)
+        for pool in (2 * n, 8 * n, 32 * n):
+            by_length: defaultdict[int, list[tuple]] = defaultdict(list)
+            for example in task.examples(pool, split=split, seed=seed):
+                row = _analysed(example, tokenizer, mask_id)
+                if row is not None:
+                    by_length[len(row[0])].append(row)
+            rows = max(by_length.values(), key=len, default=[])[:n]
+            if len(rows) == n:
+                columns = [torch.tensor(column) for column in zip(*rows, strict=True)]
+                return Prompts(*columns, task=self.name)
+        raise InputError(
+            f"Only {len(rows)} of {pool} examples of {self.name} have equal lengths with this tokenizer.",
+            f"{n} were asked for, and prompts of one batch have one length.",
+            "Ask for fewer prompts.",
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+def _pad_id(tokenizer: Any) -> int:
+    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+
+
+def _batched(examples: list[Example], tokenizer: Any) -> list[tuple[Example, Any]]:
+    """Each example with its three encodings, made in one call of the (fast) tokenizer each."""
+    parts = [example.clean.partition(SLOT) for example in examples]
+    texts = [
+        [before for before, _, _ in parts],
+        [before + example.answer for example, (before, _, _) in zip(examples, parts, strict=True)],
+        [before + example.answer + after for example, (before, _, after) in zip(examples, parts, strict=True)],
+    ]
+    encodings = zip(*(tokenizer(batch).input_ids for batch in texts), strict=True)
+    return list(zip(examples, encodings, strict=True))
+
+
+def _encode(text: str, given: str, answer: str, ids: Any) -> tuple[list[int], int, int]:
+    """Token ids of the text with its answer, and the half-open range of the answer that is not given.
+
+    Raises InputError if the tokenizer merges the answer with what stands beside it.
+    """
+    before, until, whole = ids
+    if until[: len(before)] != before or whole[: len(until)] != until or len(until) == len(before):
+        raise InputError(
+            f"The tokenizer joins the answer {answer!r} with the text beside it, in {text!r}.",
+            "The answer's tokens cannot be told from the prompt's.",
+            "Let the answer begin with a space, as the text around it does.",
+        )
+    return whole, len(before), len(until)
+
+
+def _analysed(example: Example, tokenizer: Any, mask_id: int) -> tuple | None:
+    """Clean ids, corrupted ids, answer, distractor, target: or None if the example does not fit the tokenizer."""
+    rows = []
+    for text, answer in ((example.clean, example.answer), (example.corrupted, example.distractor)):
+        before, _, after = text.partition(SLOT)
+        shown = before + example.given
+        rest = answer.removeprefix(example.given)
+        ids = tuple(tokenizer(part).input_ids for part in (shown, shown + rest, shown + rest + after))
+        rows.append(_encode(text, example.given, rest, ids))
+    (clean, start, end), (corrupted, start_corrupted, end_corrupted) = rows
+    answer_id, distractor_id = clean[start], corrupted[start_corrupted]
+    if (len(clean), start, end) != (len(corrupted), start_corrupted, end_corrupted) or answer_id == distractor_id:
+        return None
+    masks = [mask_id] * (end - start)
+    return (
+        clean[:start] + masks + clean[end:],
+        corrupted[:start] + masks + corrupted[end:],
+        answer_id,
+        distractor_id,
+        start,
+    )
