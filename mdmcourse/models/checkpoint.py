@@ -1,0 +1,198 @@
+"""A model in a folder: Hugging Face's own layout, and one small file that says how the decoder is read.
+
+    config.json, model.safetensors, tokenizer.json, ...    loadable with transformers alone
+    mdmcourse.json                                         ARM or MDM, mask, shift, attention, checksum, origin
+
+Nothing is initialised at random in silence: every tensor of the model has to come from the file, every tensor of the
+file has to be used, and the file has to be the one that was written.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from mdmcourse.errors import CheckpointError
+from mdmcourse.models.reading import ARM, MDM, LanguageModel
+from mdmcourse.storage import sha256
+
+# model_type in config.json -> class in transformers. No remote code is ever run.
+FAMILIES = {
+    "llama": "LlamaForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "gpt2": "GPT2LMHeadModel",
+}
+ABOUT = "mdmcourse.json"
+WEIGHTS = "model.safetensors"
+
+
+def save_model(
+    model: LanguageModel, directory: str | Path, *, dtype: torch.dtype | None = None, about: dict | None = None
+) -> None:
+    """Write a model to `directory`, whole or not at all; a model that was there before is replaced.
+
+    `dtype` stores the weights in another precision than they have. `about` is kept in mdmcourse.json (origin,
+    training, whatever JSON can hold). Raises CheckpointError if the folder cannot be written.
+    """
+    decoder = model.decoder if dtype is None else copy.deepcopy(model.decoder).to(dtype)
+    reading: dict[str, Any] = {"kind": type(model).__name__}
+    if isinstance(model, MDM):
+        reading |= {"mask_id": model.mask_id, "shift": model.shift, "attention": model.attention}
+    with replacing_directory(Path(directory)) as temporary:
+        with _quiet_transformers():
+            decoder.save_pretrained(temporary)
+        if model.tokenizer is not None:
+            model.tokenizer.save_pretrained(temporary)
+        reading |= {"sha256": sha256(temporary / WEIGHTS), **(about or {})}
+        (temporary / ABOUT).write_text(json.dumps(reading, indent=1) + "\n", encoding="utf-8")
+
+
+def load_model(
+    directory: str | Path, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+) -> ARM | MDM:
+    """Read what `save_model` wrote, and check it.
+
+    `device` defaults to the CPU; `dtype` to float32 on a CPU, where half precision is slow, and to that of the file
+    elsewhere. Raises CheckpointError, with the cause, for anything that is missing, damaged or altered.
+    """
+    directory = Path(directory)
+    about = read_about(directory)
+    weights = directory / WEIGHTS
+    if not weights.is_file():
+        raise CheckpointError(
+            f"{directory} holds no {WEIGHTS}.",
+            "There are no weights to load, and none are made up.",
+            "Copy or fetch the checkpoint again.",
+        )
+    if (found := sha256(weights)) != about["sha256"]:
+        raise CheckpointError(
+            f"{weights} has the checksum {found[:12]}..., {ABOUT} says {str(about['sha256'])[:12]}....",
+            "The file was cut short or altered after it was written.",
+            "Copy or fetch the checkpoint again.",
+        )
+    decoder = load_decoder(directory, device=device, dtype=dtype)
+    tokenizer = load_tokenizer(directory)
+    if about["kind"] == "ARM":
+        return ARM(decoder, tokenizer)
+    return MDM(decoder, tokenizer, **{name: about[name] for name in ("mask_id", "shift", "attention")})
+
+
+def read_about(directory: Path) -> dict[str, Any]:
+    """The mdmcourse.json of a folder. Raises CheckpointError if it is missing or no such file."""
+    try:
+        about = json.loads((directory / ABOUT).read_text(encoding="utf-8"))
+        if about["kind"] not in ("ARM", "MDM") or "sha256" not in about:
+            raise ValueError("kind and sha256 are not what they should be")
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{directory / ABOUT} could not be read: {error}.",
+            "It is not known how the model in this folder is to be read.",
+            "Give the folder of a model that mdmcourse saved; for other checkpoints use ARM(...) or MDM(...).",
+        ) from error
+    return about
+
+
+def load_decoder(
+    directory: Path, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+) -> Any:
+    """The decoder in a folder of Hugging Face's layout, in evaluation mode. Raises CheckpointError as `load_model`."""
+    import transformers
+
+    device = torch.device(device or "cpu")
+    try:
+        model_type = json.loads((directory / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{directory / 'config.json'} could not be read: {error}.",
+            "Without it the shape of the model is unknown.",
+            "Copy or fetch the checkpoint again.",
+        ) from error
+    if model_type not in FAMILIES:
+        raise CheckpointError(
+            f"{directory} holds a model of type {model_type!r}.",
+            "This package knows how to read only " + ", ".join(FAMILIES) + ", and runs nobody's remote code.",
+            "Use a model of one of these families.",
+        )
+    try:
+        with _quiet_transformers():
+            decoder, info = getattr(transformers, FAMILIES[model_type]).from_pretrained(
+                directory,
+                dtype=dtype or (torch.float32 if device.type == "cpu" else "auto"),
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"The weights in {directory} could not be loaded: {str(error).strip()[:300]}",
+            "The file is damaged, or does not have the shapes that config.json states.",
+            "Copy or fetch the checkpoint again.",
+        ) from error
+    wrong = {what: sorted(map(str, keys)) for what, keys in info.items() if keys and what.endswith("keys")}
+    if wrong:
+        listed = "; ".join(f"{what.replace('_', ' ')}: {', '.join(keys[:3])}" for what, keys in wrong.items())
+        raise CheckpointError(
+            f"The tensors in {directory} are not those of the model ({listed}).",
+            "Missing tensors would be initialised at random, unexpected ones would be dropped.",
+            "Check that config.json and the weights belong together.",
+        )
+    return decoder.to(device).eval()
+
+
+def load_tokenizer(directory: Path) -> Any:
+    """The tokenizer in a folder, or None if it holds none."""
+    from transformers import PreTrainedTokenizerFast
+
+    if not (directory / "tokenizer.json").is_file():
+        return None
+    return PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
+
+
+@contextmanager
+def replacing_directory(directory: Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of `directory` if the block ends well, and vanishes if it does not."""
+    temporary = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
+    old = directory.with_name(f".{directory.name}.{os.getpid()}.old.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if directory.exists():
+            directory.rename(old)
+        temporary.rename(directory)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{directory} could not be written: {error}.",
+            "Nothing was saved there; what was there before is unchanged.",
+            "Free some disk space, or choose a folder that you may write to.",
+        ) from error
+    finally:
+        if old.exists() and not directory.exists():
+            old.rename(directory)
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No bar for loads of a few milliseconds, and no warning where an error follows; as before afterwards."""
+    from transformers.utils import logging
+
+    bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()

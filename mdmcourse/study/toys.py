@@ -1,0 +1,120 @@
+"""How the toy pairs that the course ships were trained: `mdmcourse train-toys`.
+
+For each pair and seed, four models:
+
+    arm              trained from scratch on the pair's tasks, next-token loss on the answers
+    mdm              that ARM, post-trained: attention opened, masks in its input, shift kept
+    mdm-second-seed  the same from the same ARM, other batches and noise
+    arm-trained-on   the same ARM, trained on for as many steps with its old objective: the control
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from mdmcourse.diffusion.objective import Weight, masked_objective, next_token_objective
+from mdmcourse.diffusion.training import TrainConfig, TrainLog, train
+from mdmcourse.models.checkpoint import load_model, save_model
+from mdmcourse.models.reading import ARM, MDM, LanguageModel
+from mdmcourse.models.toy import ToyConfig, toy_arm
+from mdmcourse.sequences import Sequences
+from mdmcourse.study.evaluate import first_token_accuracy
+from mdmcourse.tasks import get_task, toy_tokenizer
+
+MEMBERS = ("arm", "mdm", "mdm-second-seed", "arm-trained-on")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What one toy pair is trained on, and for how long.
+
+    Attributes
+    ----------
+    tasks: task name -> number of different training examples.
+    layers: of the decoder.
+    arm_steps, mdm_steps: optimiser steps of the ARM, and of everything that starts from it.
+    arm_rate, mdm_rate: peak learning rates.
+    weight: of the masked loss.
+    t_min: lowest noise level in training; below it hardly anything is masked and 1/t is large.
+    """
+
+    tasks: dict[str, int]
+    layers: int
+    arm_steps: int
+    mdm_steps: int
+    arm_rate: float = 2e-3
+    mdm_rate: float = 2e-3
+    weight: Weight = "elbo"
+    t_min: float = 0.05
+
+
+RECIPES = {
+    "toy-countdown": Recipe({"ioi": 10_000, "countdown": 10_000}, layers=8, arm_steps=2500, mdm_steps=1500),
+    "toy-chain": Recipe(
+        {"ioi": 20_000, "chain": 40_000}, layers=4, arm_steps=1000, mdm_steps=2500, mdm_rate=3e-3, weight="none"
+    ),
+}
+
+
+def training_sequences(recipe: Recipe) -> Sequences:
+    """The training split of all tasks of a recipe, one after the other."""
+    tokenizer = toy_tokenizer()
+    return Sequences.cat(get_task(name).sequences(tokenizer, n) for name, n in recipe.tasks.items())
+
+
+def train_toys(pair: str, seed: int, out: Path, *, runs: Path, progress: bool = True) -> None:
+    """Train the four models of a pair and seed into `out`; what is there already is kept.
+
+    `runs` holds the state of the training in progress: run the same command again after an interruption.
+    """
+    recipe = RECIPES[pair]
+    sequences = training_sequences(recipe)
+    tokenizer = toy_tokenizer()
+    for member in MEMBERS:
+        directory = out / member
+        if directory.exists():
+            continue
+        if member == "arm":
+            model: LanguageModel = toy_arm(tokenizer, ToyConfig(num_hidden_layers=recipe.layers), seed=seed)
+        else:
+            # From the weights as they are stored, so that what is shipped is what the others came from.
+            arm = load_model(out / "arm")
+            assert isinstance(arm, ARM)
+            model = MDM.from_arm(arm, weights="copy") if member.startswith("mdm") else arm
+        config = TrainConfig(
+            steps=recipe.arm_steps if member == "arm" else recipe.mdm_steps,
+            learning_rate=recipe.arm_rate if member == "arm" else recipe.mdm_rate,
+            seed=1000 * seed + MEMBERS.index(member),
+        )
+        state = runs / f"{pair}-{seed}-{member}.safetensors"
+        log = train_member(model, sequences, recipe, config, checkpoint=state, progress=progress)
+        origin = {
+            "pair": pair, "member": member, "seed": seed,
+            "command": f"mdmcourse train-toys {pair} --seed {seed}",
+            "python": sys.version.split()[0], "torch": version("torch"), "transformers": version("transformers"),
+        }  # fmt: skip
+        rows = [{name: round(value, 6) for name, value in row.items()} for row in log.rows]
+        training = {"recipe": asdict(recipe), "config": asdict(config), "log": rows}
+        save_model(model, directory, dtype=torch.float16, about={"origin": origin, "training": training})
+        state.unlink()
+
+
+def train_member(
+    model: LanguageModel, sequences: Sequences, recipe: Recipe, config: TrainConfig, **options: object
+) -> TrainLog:
+    """Train one model with the objective of its kind; the log has the accuracy on each task's held-out prompts."""
+    prompts = {name: get_task(name).prompts(model.tokenizer, 256) for name in recipe.tasks}
+
+    def evaluate(model: LanguageModel) -> dict[str, float]:
+        return {name: first_token_accuracy(model, prompts[name]) for name in prompts}
+
+    if isinstance(model, MDM):
+        objective = masked_objective(weight=recipe.weight, t_min=recipe.t_min)
+    else:
+        objective = next_token_objective()
+    return train(model, sequences, objective, config, evaluate=evaluate, **options)  # type: ignore[arg-type]
