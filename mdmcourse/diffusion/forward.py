@@ -2,7 +2,7 @@
 
 At noise level t in [0, 1] a token x is still there with probability alpha(t) and is the mask m otherwise:
 
-    q(x_t | x) = alpha(t) [x_t = x] + (1 - alpha(t)) [x_t = m]           (Sahoo et al., arXiv 2406.07524, eq. 3)
+    q(x_t | x) = alpha(t) [x_t = x] + (1 - alpha(t)) [x_t = m]           (Sahoo et al., arXiv 2406.07524)
 
 with alpha(0) = 1 (nothing masked) and alpha(1) = 0 (everything masked).
 """
@@ -55,7 +55,7 @@ def sample_t(
     """Noise levels, uniform on [t_min, 1], one for each sequence.
 
     Stratified: one from each of `batch` equal slices, in random order. Each is still uniform, and the mean over the
-    batch varies much less (Kingma et al., arXiv 2107.00630, appendix I.1).
+    batch varies much less (Kingma et al., arXiv 2107.00630).
     """
     u = torch.rand(batch, generator=generator)
     if stratified:

@@ -4,7 +4,7 @@ ARM, next-token loss:                      - log p(x) = - sum_i log p(x_i | x_<i
 
 MDM, negative evidence lower bound: - log p(x) <= E_t E_{x_t} [ w(t) sum_{i masked in x_t} - log p(x_i | x_t) ],
 with t uniform on [0, 1] and w(t) = -alpha'(t) / (1 - alpha(t)), which is 1/t for the linear schedule
-(Sahoo et al., arXiv 2406.07524, eq. 10; Shi et al., arXiv 2406.04329, eq. 4; Ou et al., arXiv 2406.03736).
+(Sahoo et al., arXiv 2406.07524; Shi et al., arXiv 2406.04329; Ou et al., arXiv 2406.03736).
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def save_model(
     if isinstance(model, MDM):
         reading |= {"mask_id": model.mask_id, "shift": model.shift, "attention": model.attention}
     with replacing_directory(Path(directory)) as temporary:
-        with _quiet_transformers():
+        with quiet_transformers():
             decoder.save_pretrained(temporary)
         if model.tokenizer is not None:
             model.tokenizer.save_pretrained(temporary)
@@ -124,7 +124,7 @@ def load_decoder(
             "Use a model of one of these families.",
         )
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             decoder, info = getattr(transformers, FAMILIES[model_type]).from_pretrained(
                 directory,
                 dtype=dtype or (torch.float32 if device.type == "cpu" else "auto"),
@@ -183,7 +183,7 @@ def replacing_directory(directory: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """No bar for loads of a few milliseconds, and no warning where an error follows; as before afterwards."""
     from transformers.utils import logging
 

@@ -245,7 +245,7 @@ class MDM(LanguageModel):
     attention: "full", or "block:B" for block-causal attention.
 
     The mask token itself is never an answer: its logit is the lowest number that the type has ("SUBS" in Sahoo et
-    al., arXiv 2406.07524, section 3.2.3).
+    al., arXiv 2406.07524).
     """
 
     def __init__(

@@ -1,21 +1,120 @@
-"""How often a model is right."""
+"""How often a model is right: at the analysed token, and with a whole answer that it writes itself."""
 
 from __future__ import annotations
 
-import torch
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from mdmcourse.models.reading import LanguageModel
-from mdmcourse.tasks.task import Prompts
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from mdmcourse.diffusion.sampling import Order, sample_arm, sample_mdm
+from mdmcourse.models.reading import ARM, MDM, LanguageModel
+from mdmcourse.models.registry import load_pair
+from mdmcourse.sequences import Sequences
+from mdmcourse.tasks import get_task
+from mdmcourse.tasks.task import Example, Prompts, Task, encode_examples
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A model on a task, shares of `prompts` held-out prompts.
+
+    Attributes
+    ----------
+    first_token: the answer has the highest logit at the analysed token, everything of the answer from there on masked.
+        That is the first token of the answer that is not given: y1 in chain, the first operator in Countdown.
+    whole_answer: the answer that the model writes, greedily, passes the task's checker: an ARM from left to right, an
+        MDM one token a step in the order of confidence.
+    each_token: for each token of the answer, right in one forward pass: an ARM with the right tokens before it in
+        view (as in training), an MDM with the whole answer masked. Empty if answers differ in length.
+    prompts: how many.
+    """
+
+    first_token: float
+    whole_answer: float
+    each_token: list[float]
+    prompts: int
 
 
 @torch.no_grad()
 def first_token_accuracy(model: LanguageModel, prompts: Prompts, batch_size: int = 256) -> float:
-    """Share of prompts at whose target the answer has the highest logit, everything of the answer from there on masked."""
+    """Share of prompts at whose target the answer has the highest logit."""
     right = 0
     for start in range(0, len(prompts), batch_size):
         part = slice(start, start + batch_size)
-        where = torch.zeros_like(prompts.clean[part], dtype=torch.bool)
-        where.scatter_(1, prompts.target[part, None], True)
-        logits = model.logits_at(prompts.clean[part].to(model.device), where.to(model.device))
+        clean, target = prompts.clean[part], prompts.target[part]
+        where = torch.zeros_like(clean, dtype=torch.bool).scatter_(1, target[:, None], True)
+        logits = model.logits_at(clean.to(model.device), where.to(model.device))
         right += int((logits.argmax(dim=-1).cpu() == prompts.answer[part]).sum())
     return right / len(prompts)
+
+
+@torch.no_grad()
+def token_accuracy(model: LanguageModel, sequences: Sequences) -> list[float]:
+    """Accuracy of each token of the answer in one forward pass; empty if answers differ in length (see Accuracy)."""
+    lengths = sequences.answer.sum(dim=1)
+    if (lengths != lengths[0]).any():
+        return []
+    tokens, where = sequences.tokens.to(model.device), sequences.answer.to(model.device)
+    seen = tokens.masked_fill(where, model.mask_id) if isinstance(model, MDM) else tokens
+    logits = model.logits_at(seen, where, sequences.attention_mask.to(model.device))
+    right = logits.argmax(dim=-1) == tokens[where]
+    return right.view(len(sequences), -1).double().mean(dim=0).tolist()
+
+
+def write_answers(
+    model: LanguageModel, sequences: Sequences, *, order: Order = "confidence", batch_size: int = 256
+) -> list[str]:
+    """The answer that the model writes for each sequence, greedily, as text. What stands at `answer` is not shown."""
+    written: dict[int, str] = {}
+    for index in _same_shape(sequences, batch_size):
+        part = sequences.select(index)
+        where: Bool[Tensor, "batch pos"] = part.answer
+        if isinstance(model, MDM):
+            masked = part.tokens.masked_fill(where, model.mask_id)
+            trace = sample_mdm(model, masked, order=order, attention_mask=part.attention_mask, top=0)
+        else:
+            assert isinstance(model, ARM)
+            start, count = int(where[0].int().argmax()), int(where[0].sum())
+            trace = sample_arm(model, part.tokens[:, :start], count, top=0)
+        written |= dict(zip(index.tolist(), trace.answers(model.tokenizer), strict=True))
+    return [written[i] for i in range(len(sequences))]
+
+
+def accuracy(model: LanguageModel, task: Task, n: int = 500, *, seed: int = 0) -> Accuracy:
+    """Measure a model on `n` held-out prompts of a task."""
+    examples: list[Example] = task.for_tokenizer(model.tokenizer).examples(n, split="test", seed=seed)
+    sequences = encode_examples(examples, model.tokenizer)
+    prompts = task.prompts(model.tokenizer, n, seed=seed, mask_id=getattr(model, "mask_id", None))
+    written = write_answers(model, sequences)
+    right = [task.check(example, answer) for example, answer in zip(examples, written, strict=True)]
+    return Accuracy(
+        first_token_accuracy(model, prompts), sum(right) / len(right), token_accuracy(model, sequences), n
+    )
+
+
+def evaluate_pair(name: str, seed: int = 0, *, n: int = 500, device: str | None = None) -> dict[str, Any]:
+    """Accuracy of every member of a pair on each of its tasks, as plain data.
+
+    {"pair", "seed", "members": {member: {task: {"first_token", "whole_answer", "each_token", "prompts"}}}}
+    """
+    pair = load_pair(name, seed, device=device)
+    members = {
+        member: {task: asdict(accuracy(model, get_task(task), n)) for task in pair.tasks}
+        for member, model in pair.members.items()
+    }
+    return {"pair": name, "seed": seed, "members": members}
+
+
+def _same_shape(sequences: Sequences, batch_size: int) -> list[Tensor]:
+    """Indices in batches whose answers begin and end at the same positions (an ARM's batch has one prompt length)."""
+    groups: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+    starts, counts = sequences.answer.int().argmax(dim=1).tolist(), sequences.answer.sum(dim=1).tolist()
+    for i, shape in enumerate(zip(starts, counts, strict=True)):
+        groups[shape].append(i)
+    return [
+        torch.tensor(group[i : i + batch_size]) for group in groups.values() for i in range(0, len(group), batch_size)
+    ]

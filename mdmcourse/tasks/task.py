@@ -122,11 +122,7 @@ class Task(ABC):
 
     def sequences(self, tokenizer: Any, n: int, *, split: Split = "train", seed: int = 0) -> Sequences:
         """`n` examples with their answers filled in, as token ids, padded on the right."""
-        examples = self.for_tokenizer(tokenizer).examples(n, split=split, seed=seed)
-        encoded = [_encode(example.clean, "", example.answer, ids) for example, ids in _batched(examples, tokenizer)]
-        return Sequences.from_lists(
-            [ids for ids, _, _ in encoded], [(start, end) for _, start, end in encoded], _pad_id(tokenizer)
-        )
+        return encode_examples(self.for_tokenizer(tokenizer).examples(n, split=split, seed=seed), tokenizer)
 
     def prompts(
         self, tokenizer: Any, n: int, *, split: Split = "test", seed: int = 0, mask_id: int | None = None
@@ -163,8 +159,12 @@ class Task(ABC):
         return f"{type(self).__name__}()"
 
 
-def _pad_id(tokenizer: Any) -> int:
-    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+def encode_examples(examples: list[Example], tokenizer: Any) -> Sequences:
+    """Clean texts with their answers filled in, as token ids, padded on the right."""
+    encoded = [_encode(example.clean, example.answer, ids) for example, ids in _batched(examples, tokenizer)]
+    return Sequences.from_lists(
+        [ids for ids, _, _ in encoded], [(start, end) for _, start, end in encoded], tokenizer.pad_token_id or 0
+    )
 
 
 def _batched(examples: list[Example], tokenizer: Any) -> list[tuple[Example, Any]]:
@@ -179,7 +179,7 @@ def _batched(examples: list[Example], tokenizer: Any) -> list[tuple[Example, Any
     return list(zip(examples, encodings, strict=True))
 
 
-def _encode(text: str, given: str, answer: str, ids: Any) -> tuple[list[int], int, int]:
+def _encode(text: str, answer: str, ids: Any) -> tuple[list[int], int, int]:
     """Token ids of the text with its answer, and the half-open range of the answer that is not given.
 
     Raises InputError if the tokenizer merges the answer with what stands beside it.
@@ -202,7 +202,7 @@ def _analysed(example: Example, tokenizer: Any, mask_id: int) -> tuple | None:
         shown = before + example.given
         rest = answer.removeprefix(example.given)
         ids = tuple(tokenizer(part).input_ids for part in (shown, shown + rest, shown + rest + after))
-        rows.append(_encode(text, example.given, rest, ids))
+        rows.append(_encode(text, rest, ids))
     (clean, start, end), (corrupted, start_corrupted, end_corrupted) = rows
     answer_id, distractor_id = clean[start], corrupted[start_corrupted]
     if (len(clean), start, end) != (len(corrupted), start_corrupted, end_corrupted) or answer_id == distractor_id:

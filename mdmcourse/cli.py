@@ -1,0 +1,113 @@
+"""The command line: `mdmcourse doctor | fetch | evaluate | train-toys`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from mdmcourse import __version__
+from mdmcourse.errors import MdmcourseError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command. Errors that this package raises on purpose are printed without a traceback; the exit code is 1."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except MdmcourseError as error:
+        print(f"mdmcourse: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nmdmcourse: interrupted; run the same command again to go on.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mdmcourse", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"mdmcourse {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    doctor = commands.add_parser("doctor", help="check this installation; each problem with its cure")
+    doctor.add_argument("--json", action="store_true", help="for programs")
+    doctor.set_defaults(run=_doctor)
+
+    fetch = commands.add_parser("fetch", help="bring a real model to this machine")
+    fetch.add_argument("name", help="for example smollm2-135m")
+    fetch.set_defaults(run=_fetch)
+
+    evaluate = commands.add_parser("evaluate", help="accuracy of every member of a pair on its tasks")
+    evaluate.add_argument("pair", help="for example toy-chain")
+    evaluate.add_argument("--seed", type=int, action="append", help="of the ARM; may be repeated (default: all)")
+    evaluate.add_argument("--prompts", type=int, default=500, metavar="N", help="held-out prompts a task (%(default)s)")
+    evaluate.add_argument("--device", help="cpu, cuda or mps (default: cpu)")
+    evaluate.add_argument("--json", action="store_true", help="for programs")
+    evaluate.set_defaults(run=_evaluate)
+
+    train = commands.add_parser("train-toys", help="train a shipped toy pair anew")
+    train.add_argument("pair", help="for example toy-chain")
+    train.add_argument("--seed", type=int, default=0, help="of the ARM (%(default)s)")
+    train.add_argument("--out", type=Path, help="folder for the models (default: where the course looks for them)")
+    train.add_argument("--runs", type=Path, default=Path("runs"), help="folder for unfinished work (%(default)s)")
+    train.add_argument("--threads", type=int, default=1, help="CPU threads; more than one may change the last bits")
+    train.set_defaults(run=_train_toys)
+    return parser
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from mdmcourse.doctor import doctor
+
+    report = doctor()
+    print(report.to_json() if options.json else report)
+    return 0 if report.ok else 1
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from mdmcourse.models.fetch import fetch
+
+    print(fetch(options.name))
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from mdmcourse.models.registry import entry
+    from mdmcourse.study.evaluate import evaluate_pair
+
+    seeds = options.seed or entry("pairs", options.pair)["seeds"]
+    results = [evaluate_pair(options.pair, seed, n=options.prompts, device=options.device) for seed in seeds]
+    if options.json:
+        print(json.dumps(results, indent=1))
+        return 0
+    print(f"{options.pair}: {options.prompts} held-out prompts a task")
+    print(f"{'seed':>4}  {'member':<19} {'task':<12} {'first token':>11} {'whole answer':>13}   each token, one pass")
+    for result in results:
+        for member, tasks in result["members"].items():
+            for task, row in tasks.items():
+                each = " ".join(f"{value:.3f}" for value in row["each_token"])
+                print(
+                    f"{result['seed']:>4}  {member:<19} {task:<12} {row['first_token']:>11.3f} "
+                    f"{row['whole_answer']:>13.3f}   {each}"
+                )
+    return 0
+
+
+def _train_toys(options: argparse.Namespace) -> int:
+    import torch
+
+    from mdmcourse.models.registry import entry
+    from mdmcourse.paths import data_dir
+    from mdmcourse.study.toys import train_toys
+
+    torch.set_num_threads(options.threads)
+    out = options.out or data_dir() / entry("pairs", options.pair)["directory"] / f"seed-{options.seed}"
+    train_toys(options.pair, options.seed, out, runs=options.runs)
+    print(out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
