@@ -56,7 +56,7 @@ class Recipe:
 RECIPES = {
     "toy-countdown": Recipe({"ioi": 10_000, "countdown": 10_000}, layers=8, arm_steps=2500, mdm_steps=1500),
     "toy-chain": Recipe(
-        {"ioi": 20_000, "chain": 40_000}, layers=4, arm_steps=1000, mdm_steps=2500, mdm_rate=3e-3, weight="none"
+        {"ioi": 5_000, "chain": 40_000}, layers=4, arm_steps=1000, mdm_steps=3500, mdm_rate=3e-3, weight="none"
     ),
 }
 
