@@ -299,6 +299,10 @@ class MDM(LanguageModel):
         decoder = arm.decoder if weights == "share" else copy.deepcopy(arm.decoder)
         return cls(decoder, arm.tokenizer, mask_id=mask_id, shift=shift, attention=attention)
 
+    def append_masks(self, tokens: Int[Tensor, "batch pos"], count: int) -> Int[Tensor, "batch longer"]:
+        """The tokens followed by `count` masks: where an answer is to be written."""
+        return torch.nn.functional.pad(tokens, (0, count), value=self.mask_id)
+
     def _forbid(self, logits: Tensor) -> Tensor:
         logits[..., self.mask_id] = torch.finfo(logits.dtype).min
         return logits

@@ -1,0 +1,66 @@
+"""Execute lessons and store their outputs: `make lessons` (those whose code changed), `make lessons ALL=1` (all).
+
+A lesson remembers, in its metadata, the checksum of the code that its outputs came from. Ids of cells are kept; widget
+state is stored, so that the book can show live widgets without a kernel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+LESSONS = Path(__file__).parent
+TIMEOUT = 300  # seconds for a cell: kernels have been seen to hang
+
+
+def checksum(notebook: nbformat.NotebookNode) -> str:
+    """Of the code that makes the outputs."""
+    code = "\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    return hashlib.sha256(code.encode()).hexdigest()
+
+
+def stored(notebook: nbformat.NotebookNode) -> str | None:
+    return notebook.metadata.get("mdmcourse", {}).get("outputs_of")
+
+
+def execute(path: Path) -> float:
+    """Run a lesson from top to bottom and write it back with its outputs. Returns seconds."""
+    notebook = nbformat.read(path, as_version=4)
+    started = time.monotonic()
+    client = NotebookClient(
+        notebook,
+        timeout=TIMEOUT,
+        kernel_name="python3",
+        store_widget_state=True,
+        record_timing=False,
+        resources={"metadata": {"path": str(path.parent)}},
+    )
+    client.execute()
+    # The kernel's exact version and what only bars of progress left behind say nothing to a reader.
+    notebook.metadata["language_info"] = {"name": "python"}
+    notebook.metadata["mdmcourse"] = {"outputs_of": checksum(notebook)}
+    nbformat.validate(notebook)
+    nbformat.write(notebook, path)
+    return time.monotonic() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--all", action="store_true", help="also lessons whose code did not change")
+    parser.add_argument("lesson", nargs="*", type=Path, help="default: all lessons")
+    options = parser.parse_args()
+    for path in options.lesson or sorted(LESSONS.glob("[0-9][0-9]_*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        if options.all or options.lesson or stored(notebook) != checksum(notebook):
+            print(f"{path.name}: {execute(path):.0f} s, {path.stat().st_size / 1e3:.0f} kB", flush=True)
+        else:
+            print(f"{path.name}: unchanged")
+
+
+if __name__ == "__main__":
+    main()
