@@ -62,10 +62,7 @@ def doctor() -> Report:
 
 def _python() -> Iterator[Check]:
     found = f"{platform.python_version()} on {platform.system()} ({platform.machine()})"
-    if sys.version_info < (3, 11):
-        yield Check("python", "problem", found, "Install Python 3.11 or newer and set up again.")
-    else:
-        yield Check("python", "ok", found)
+    yield Check("python", "ok", found)
 
 
 def _packages() -> Iterator[Check]:
@@ -165,7 +162,7 @@ def _widgets() -> Iterator[Check]:
     missing = [name for name, folder in needed.items() if not (extensions / folder).is_dir()]
     if missing:
         yield Check(
-            "widgets", "problem", f"JupyterLab cannot draw widgets: the extension of {' and '.join(missing)} is missing",
+            "widgets", "problem", f"JupyterLab cannot draw widgets: {' and '.join(missing)} lacks its extension",
             f"pip install --force-reinstall jupyterlab_widgets {' '.join(missing)}, then reload the page.",
         )  # fmt: skip
     else:

@@ -31,7 +31,7 @@ STYLE: dict[str, Any] = {
 @contextmanager
 def course_style() -> Iterator[None]:
     """The course's style inside the block; matplotlib's settings are left as they were."""
-    with plt.rc_context(STYLE):
+    with plt.rc_context(STYLE):  # type: ignore[arg-type]
         yield
 
 
@@ -85,7 +85,9 @@ def written_steps(panels: Sequence[Mapping[str, Any]]) -> Figure:
     heights = [len(panel["words"]) for panel in panels]
     widths = [len(panel["words"][0]) for panel in panels]
     size = (max(6.0, 0.62 * max(widths)), sum(0.34 * height + 0.5 for height in heights))
-    figure, axes = plt.subplots(len(panels), 1, figsize=size, squeeze=False, height_ratios=heights, layout="constrained")
+    figure, axes = plt.subplots(
+        len(panels), 1, figsize=size, squeeze=False, height_ratios=heights, layout="constrained"
+    )
     for axis, panel in zip(axes[:, 0], panels, strict=True):
         for step, words in enumerate(panel["words"]):
             for position, word in enumerate(words):

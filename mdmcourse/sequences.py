@@ -35,9 +35,7 @@ class Sequences:
         """The sequences at `index`, in that order, without columns that would be padding only."""
         attention_mask = self.attention_mask[index]
         length = int(attention_mask.sum(dim=1).max())
-        return Sequences(
-            self.tokens[index, :length], attention_mask[:, :length], self.answer[index, :length]
-        )
+        return Sequences(self.tokens[index, :length], attention_mask[:, :length], self.answer[index, :length])
 
     @staticmethod
     def from_lists(tokens: list[list[int]], answers: list[tuple[int, int]], pad_id: int) -> Sequences:

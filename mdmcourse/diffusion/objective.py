@@ -126,9 +126,7 @@ def masked_objective(
         assert isinstance(mdm, MDM)
         maskable = _loss_positions(mdm, batch, on)
         t = sample_t(len(batch), generator, t_min=t_min)
-        x_t = forward_process(
-            batch.tokens, t, mdm.mask_id, maskable=maskable, schedule=schedule, generator=generator
-        )
+        x_t = forward_process(batch.tokens, t, mdm.mask_id, maskable=maskable, schedule=schedule, generator=generator)
         return masked_loss(
             mdm, batch.tokens, x_t, t, maskable, batch.attention_mask,
             weight=weight, divisor=divisor, schedule=schedule,

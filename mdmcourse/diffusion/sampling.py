@@ -53,7 +53,9 @@ def _draw(
     else:
         # Random numbers come from the generator's device, so that a seed means the same everywhere.
         chances = distribution(logits, temperature, top_p)
-        chosen = torch.multinomial(chances.to(generator.device if generator else chances.device), 1, generator=generator)
+        chosen = torch.multinomial(
+            chances.to(generator.device if generator else chances.device), 1, generator=generator
+        )
         chosen = chosen[:, 0].to(logits.device)
     return chosen, model.gather(-1, chosen[:, None])[:, 0], model
 

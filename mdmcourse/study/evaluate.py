@@ -91,9 +91,7 @@ def accuracy(model: LanguageModel, task: Task, n: int = 500, *, seed: int = 0) -
     prompts = task.prompts(model.tokenizer, n, seed=seed, mask_id=getattr(model, "mask_id", None))
     written = write_answers(model, sequences)
     right = [task.check(example, answer) for example, answer in zip(examples, written, strict=True)]
-    return Accuracy(
-        first_token_accuracy(model, prompts), sum(right) / len(right), token_accuracy(model, sequences), n
-    )
+    return Accuracy(first_token_accuracy(model, prompts), sum(right) / len(right), token_accuracy(model, sequences), n)
 
 
 def evaluate_pair(name: str, seed: int = 0, *, n: int = 500, device: str | None = None) -> dict[str, Any]:

@@ -87,17 +87,19 @@ class CountdownText(Task):
         for steps in solutions(numbers):
             first_number, operator, _, _ = steps[0]
             ways[steps[-1][3], first_number].setdefault(operator, steps)
-        forced = [(first, target, *found.items()) for (target, first), found in ways.items() if len(found) == 1]
+        forced = [steps for found in ways.values() if len(found) == 1 for steps in found.values()]
         rng.shuffle(forced)
-        for first, target, (operator, steps) in forced[:20]:
-            for first_2, target_2, (operator_2, steps_2) in forced:
-                answer, distractor = written(steps), written(steps_2)
-                if first == first_2 and operator != operator_2 and len(answer) == len(distractor):
-                    if len(str(target)) == len(str(target_2)):
-                        text = ",".join(map(str, numbers))
-                        return Example(
-                            f"{text},{target}:{SLOT}", answer, f"{text},{target_2}:{SLOT}", distractor, given=str(first)
-                        )
+        for one in forced[:20]:
+            for other in forced:
+                same_start, other_operator = one[0][0] == other[0][0], one[0][1] != other[0][1]
+                target, target_2 = str(one[-1][3]), str(other[-1][3])
+                answer, distractor = written(one), written(other)
+                same_length = len(answer) == len(distractor) and len(target) == len(target_2)
+                if same_start and other_operator and same_length:
+                    text = ",".join(map(str, numbers))
+                    return Example(
+                        f"{text},{target}:{SLOT}", answer, f"{text},{target_2}:{SLOT}", distractor, str(one[0][0])
+                    )
         return None
 
     def check(self, example: Example, answer: str) -> bool:

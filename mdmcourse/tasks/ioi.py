@@ -10,8 +10,9 @@ from mdmcourse.errors import InputError
 from mdmcourse.tasks.task import SLOT, Example, Task
 
 NAMES = (
-    "Mary John Alice Bob Tom Anna James Sarah Paul Laura Mark Emma David Kate Peter Jane Simon Lisa Adam Rose"
-).split()
+    "Mary", "John", "Alice", "Bob", "Tom", "Anna", "James", "Sarah", "Paul", "Laura",
+    "Mark", "Emma", "David", "Kate", "Peter", "Jane", "Simon", "Lisa", "Adam", "Rose",
+)  # fmt: skip
 PLACES = ("store", "park", "school", "office", "station", "garden")
 OBJECTS = ("drink", "ring", "book", "ball", "letter", "key")
 # Every template has the same number of words, so that a word-level tokenizer gives them equal lengths.
@@ -47,7 +48,7 @@ class IOI(Task):
 
     name: ClassVar[str] = "ioi"
     templates: ClassVar[tuple[str, ...]] = TEMPLATES
-    names: tuple[str, ...] = tuple(NAMES)
+    names: tuple[str, ...] = NAMES
 
     def for_tokenizer(self, tokenizer: Any) -> Self:
         unknown = tokenizer.unk_token_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 from mdmcourse.tasks.task import SLOT, Example, Task
@@ -49,6 +50,4 @@ class StarPath(Task):
         edges = {tuple(edge.split(" > ")) for edge in graph.strip().split(" , ")}
         start, _, goal = question.partition("=")[0].split()
         way = [start, *answer.split()]
-        return way[-1] == goal and len(way) == self.steps + 1 and all(
-            edge in edges for edge in zip(way, way[1:], strict=False)
-        )
+        return way[-1] == goal and len(way) == self.steps + 1 and all(edge in edges for edge in pairwise(way))

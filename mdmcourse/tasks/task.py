@@ -147,8 +147,8 @@ class Task(ABC):
                     by_length[len(row[0])].append(row)
             rows = max(by_length.values(), key=len, default=[])[:n]
             if len(rows) == n:
-                columns = [torch.tensor(column) for column in zip(*rows, strict=True)]
-                return Prompts(*columns, task=self.name)
+                clean, corrupted, answer, distractor, target = map(torch.tensor, zip(*rows, strict=True))
+                return Prompts(clean, corrupted, answer, distractor, target, self.name)
         raise InputError(
             f"Only {len(rows)} of {pool} examples of {self.name} have equal lengths with this tokenizer.",
             f"{n} were asked for, and prompts of one batch have one length.",

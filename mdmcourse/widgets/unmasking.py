@@ -37,7 +37,7 @@ class UnmaskingPlayer(anywidget.AnyWidget):
 
     _esm = HERE / "unmasking.js"
     _css = HERE / "unmasking.css"
-    panels = traitlets.List().tag(sync=True)
+    panels: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     step = traitlets.Int(0).tag(sync=True)
 
     def __init__(self, traces: Mapping[str, Trace], tokenizer: Any, row: int = 0) -> None:
@@ -83,7 +83,9 @@ def _panel(title: str, trace: Trace, tokenizer: Any, row: int) -> dict[str, Any]
     confidence = [clean(values) for values in trace.confidence[:, row].tolist()]
     guesses = [
         [
-            [[tokenizer.decode([token]), round(chance, 3)] for token, chance in zip(*place, strict=True) if token >= 0][:3]
+            [[tokenizer.decode([token]), round(chance, 3)] for token, chance in zip(*place, strict=True) if token >= 0][
+                :3
+            ]
             for place in zip(ids, chances, strict=True)
         ]
         for ids, chances in zip(
