@@ -21,6 +21,7 @@ VENDOR = BOOK / "vendor"
 MODULES = BOOK / "node_modules"
 PAGES = BOOK / "_build" / "html"
 
+ICONS = "1551f4f60c37af51121f.woff2"  # on the buttons of ipywidgets; two of its modules look for them, in two places
 # name in book/vendor/ <- file in book/node_modules/
 FROM_NPM = {
     "require.js": "requirejs/require.js",
@@ -28,6 +29,8 @@ FROM_NPM = {
     "mathjax-LICENSE.txt": "mathjax/LICENSE",
     "embed-amd.js": "@jupyter-widgets/html-manager/dist/embed-amd.js",
     "embed-amd-LICENSE.txt": "@jupyter-widgets/html-manager/dist/embed.js.LICENSE.txt",
+    f"@jupyter-widgets/{ICONS}": f"@jupyter-widgets/html-manager/dist/{ICONS}",
+    f"@jupyter-widgets/html-manager/dist/{ICONS}": f"@jupyter-widgets/html-manager/dist/{ICONS}",
 }
 
 
@@ -85,26 +88,28 @@ def fetch_scripts() -> None:
         )
         return
     for name, source in FROM_NPM.items():
+        (VENDOR / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(MODULES / source, VENDOR / name)
     stamp.write_text(wanted)
     shutil.rmtree(MODULES)  # 150 MB, of which the book needs 6
 
 
 def build_pages() -> bool:
-    """Run Jupyter Book with warnings as errors."""
+    """Run Jupyter Book with warnings as errors.
+
+    On all pages every time: reading only what changed would not repeat the warnings of a failed build, and pass.
+    """
     print("Building the pages ...", flush=True)
     done = subprocess.run(
         [
             sys.executable, "-c", "from jupyter_book.cli.main import main; main()",
-            "build", ".", "-W", "--keep-going", "--quiet",
+            "build", ".", "--all", "-W", "--keep-going", "--quiet",
             "--config", "book/_config.yml", "--toc", "book/_toc.yml", "--path-output", "book",
         ],
         cwd=ROOT, stdout=subprocess.PIPE, text=True, encoding="utf-8", errors="replace", check=False,
     )  # fmt: skip
     if done.returncode == 0:
         return True
-    # Jupyter Book reads only what changed. Without this, the next run would not repeat the warning, and pass.
-    shutil.rmtree(BOOK / "_build" / ".doctrees", ignore_errors=True)
     print(done.stdout)
     say(
         "Jupyter Book failed, or gave the warnings above.",

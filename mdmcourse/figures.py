@@ -80,6 +80,12 @@ def accuracy_bars(rows: Mapping[str, Sequence[float]], labels: Sequence[str], ch
     return _shown_once(figure)
 
 
+def _short(word: str) -> str:
+    """A token as it fits into its box: "?" for a mask, control characters left out, long words cut."""
+    word = "".join(letter for letter in word.strip() if letter.isprintable())
+    return "?" if word == "▒" else word if len(word) <= 9 else word[:8] + "…"
+
+
 def written_steps(panels: Sequence[Mapping[str, Any]]) -> Figure:
     """The still form of `UnmaskingPlayer`: a line for each step, a column for each token, dark where it was written."""
     heights = [len(panel["words"]) for panel in panels]
@@ -100,13 +106,13 @@ def written_steps(panels: Sequence[Mapping[str, Any]]) -> Figure:
                         facecolor=ARM_COLOUR if fresh else fill, edgecolor="#c4c9cf", linewidth=0.5,
                     )
                 )  # fmt: skip
-                text = "?" if written and step < written and word == "▒" else word.strip()
                 axis.text(
-                    position, step, text, ha="center", va="center", fontsize=8, color="white" if fresh else "black",
+                    position, step, _short(word), ha="center", va="center", fontsize=8, color="white" if fresh else "black",
                     parse_math=False,
                 )  # fmt: skip
+        axis.set_title(panel["title"], parse_math=False)
         axis.set(
-            title=panel["title"], xlim=(-0.5, len(panel["words"][0]) - 0.5), ylim=(len(panel["words"]) - 0.5, -0.5),
+            xlim=(-0.5, len(panel["words"][0]) - 0.5), ylim=(len(panel["words"]) - 0.5, -0.5),
             ylabel="step", xticks=[], yticks=range(len(panel["words"])),
         )  # fmt: skip
         for spine in axis.spines.values():

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -75,6 +75,9 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+T = TypeVar("T", bound="Saved")
+
+
 class Saved:
     """Gives a dataclass `save` and `load`: tensor fields as tensors, all others as JSON in the header."""
 
@@ -86,7 +89,7 @@ class Saved:
         write_tensors(Path(path), tensors, {"kind": type(self).__name__, **about})
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls: type[T], path: str | Path) -> T:
         """Read what `save` wrote. Raises CheckpointError if it is damaged or holds something else."""
         tensors, about = read_tensors(Path(path))
         if (kind := about.pop("kind", None)) != cls.__name__:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -14,19 +14,16 @@ VOCABULARY = 50
 POSITIONS = 64
 # Every family, with as many key-value heads as query heads and with fewer. GPT-2 has no such option.
 DECODERS = [
-    (family, grouped)
-    for family in FAMILIES
-    for grouped in (False, True)
-    if (family, grouped) != ("gpt2", True)
+    (family, grouped) for family in FAMILIES for grouped in (False, True) if (family, grouped) != ("gpt2", True)
 ]
 DECODER_NAMES = [f"{family}{'-grouped' if grouped else ''}" for family, grouped in DECODERS]
 
 
 def tiny_decoder(family: str, grouped: bool = False, seed: int = 0) -> Any:
-    """A random decoder of 2 layers and 4 heads in 32 dimensions, in evaluation mode: the same seed, the same weights.
+    """A random decoder of 2 layers and 4 heads in 32 dimensions, in evaluation mode; one seed, one decoder.
 
-    The weights are far larger than those of an untrained model, so that attention is uneven, norms and biases do
-    something, and a wrong mask or position shows in the logits. PyTorch's random state is left as it was.
+    Its weights are far larger than those of an untrained model, so that attention is uneven, norms and biases
+    do something, and a wrong mask or position shows in the logits. PyTorch's random state is left as it was.
     """
     import transformers
 
@@ -69,7 +66,7 @@ def assert_close(found: Tensor, expected: Tensor, atol: float = 1e-5) -> None:
 
 
 def assert_three_parts(error: Any, *seen: str) -> None:
-    """The error says what happened (with `seen` in it), what it means, and what to do, and shows all three."""
+    """The error says what happened (with `seen` in it), what it means and what to do, and shows all three."""
     for part in (error.happened, error.means, error.do):
         assert part.strip()
         assert part in str(error)
@@ -79,7 +76,7 @@ def assert_three_parts(error: Any, *seen: str) -> None:
 
 @contextmanager
 def without_shape_checks() -> Iterator[None]:
-    """As readers run the package: only the tests check the shapes in signatures, before the package can complain."""
+    """As readers run the package: only tests check the shapes in signatures, before it can complain itself."""
     from jaxtyping import config
 
     config.update("jaxtyping_disable", True)
@@ -87,3 +84,13 @@ def without_shape_checks() -> Iterator[None]:
         yield
     finally:
         config.update("jaxtyping_disable", False)
+
+
+def check(function: Any) -> Any:
+    """The checker of the shapes in signatures (see pyproject.toml): beartype, but for `Self`.
+
+    jaxtyping hands it methods one by one, and beartype knows what `Self` is only if it is given the class.
+    """
+    from beartype import BeartypeConf, BeartypeHintOverrides, beartype
+
+    return beartype(function, conf=BeartypeConf(hint_overrides=BeartypeHintOverrides({Self: Any})))

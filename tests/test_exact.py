@@ -74,10 +74,7 @@ def test_likelihood_and_bound_agree_with_listing_all_orders(mdm, free):
 def test_a_longer_prompt_is_not_counted(mdm):
     x = some_texts(mdm, 4, 6)
     orders = torch.stack(
-        [
-            log_p(mdm, x, (3, 4))[:, first] + log_p(mdm, x, (second,))[:, second]
-            for first, second in [(3, 4), (4, 3)]
-        ]
+        [log_p(mdm, x, (3, 4))[:, first] + log_p(mdm, x, (second,))[:, second] for first, second in [(3, 4), (4, 3)]]
     )
     assert torch.allclose(exact_mdm(mdm, x, 3).bound, -orders.mean(dim=0), atol=1e-5)
 
@@ -99,9 +96,7 @@ def test_estimates_of_the_bound_are_unbiased(mdm, schedule):
     exact = exact_mdm(mdm, x, PROMPT)
     copies, maskable = x.repeat(2500, 1), torch.ones(10_000, 5, dtype=torch.bool)
     maskable[:, :PROMPT] = False
-    estimates = elbo(
-        mdm, copies, maskable, samples=4, generator=torch.Generator().manual_seed(0), schedule=schedule
-    )
+    estimates = elbo(mdm, copies, maskable, samples=4, generator=torch.Generator().manual_seed(0), schedule=schedule)
     estimates = estimates.double().reshape(-1, len(x))  # [sample, text]
     error = estimates.std(dim=0) / math.sqrt(len(estimates))
     assert ((estimates.mean(dim=0) - exact.bound).abs() < 4 * error).all()

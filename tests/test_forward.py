@@ -34,9 +34,7 @@ def test_a_token_is_masked_with_probability_one_minus_alpha(schedule, t):
 def test_the_rates_are_those_of_the_formulas():
     t = torch.linspace(0, 1, 11)
     assert torch.allclose(LINEAR.alpha(t), 1 - t)
-    assert torch.allclose(
-        COSINE.alpha(t), torch.tensor([1 - math.cos(math.pi / 2 * (1 - u)) for u in t.tolist()])
-    )
+    assert torch.allclose(COSINE.alpha(t), torch.tensor([1 - math.cos(math.pi / 2 * (1 - u)) for u in t.tolist()]))
 
 
 @SCHEDULES
@@ -105,7 +103,7 @@ def test_the_same_seed_gives_the_same_masks():
 
 @pytest.mark.parametrize("stratified", [True, False])
 def test_noise_levels_are_uniform(stratified):
-    t = torch.cat([sample_t(16, seeded(seed), t_min=0, stratified=stratified)[:1] for seed in range(2000)])
+    t = torch.cat([sample_t(16, seeded(seed), t_min=0.0, stratified=stratified)[:1] for seed in range(2000)])
     assert stats.kstest(t.numpy(), "uniform").pvalue > 1e-3
 
 

@@ -114,7 +114,7 @@ def pad(sequences: list[Tensor], side: str, length: int) -> tuple[Tensor, Tensor
     return tokens, real
 
 
-# --- what is computed --------------------------------------------------------------------------------------------
+# --- what is computed ---------------------------------------------------------------------------------------
 
 
 def test_arm_row_scores_its_own_token(decoder: Any) -> None:
@@ -258,7 +258,7 @@ def test_reading_as_mdm_leaves_no_trace(decoder: Any) -> None:
     assert_close(ARM(decoder).logits(tokens), before, atol=0)
 
 
-# --- training ----------------------------------------------------------------------------------------------------
+# --- training -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -285,9 +285,7 @@ def test_from_arm_gradients_reach_the_arm_only_if_shared(weights: Any, arm_stays
     mdm = MDM.from_arm(arm, weights=weights, mask_id=MASK)
     untrained = mdm.logits(tokens).detach()
     optimizer = torch.optim.SGD(mdm.decoder.parameters(), lr=0.1)
-    torch.nn.functional.cross_entropy(
-        mdm.logits_at(tokens, mdm.predicts(tokens)), tokens[:, 1:].flatten()
-    ).backward()
+    torch.nn.functional.cross_entropy(mdm.logits_at(tokens, mdm.predicts(tokens)), tokens[:, 1:].flatten()).backward()
     optimizer.step()
     assert not torch.allclose(mdm.logits(tokens)[:, 1:], untrained[:, 1:], atol=1e-3)
     assert torch.equal(arm.logits(tokens)[:, 1:], before[:, 1:]) == arm_stays
@@ -299,7 +297,7 @@ def test_from_arm_takes_the_tokenizer_and_its_mask(tokenizer: Any) -> None:
     assert mdm.tokenizer is tokenizer
 
 
-# --- text --------------------------------------------------------------------------------------------------------
+# --- text ---------------------------------------------------------------------------------------------------
 
 
 def test_text_and_tokens(tokenizer: Any) -> None:
@@ -331,7 +329,7 @@ def test_repr_says_how_it_is_read() -> None:
         assert piece in shown
 
 
-# --- what is refused ---------------------------------------------------------------------------------------------
+# --- what is refused ----------------------------------------------------------------------------------------
 
 TOKENS = random_tokens()
 BAD_TOKENS = {
@@ -406,9 +404,7 @@ def test_logits_at_refuses_rows_that_are_not_there(read: Callable, side: str) ->
         assert_three_parts(caught.value)
 
 
-@pytest.mark.parametrize(
-    "attention", ["block:0", "blok:3", "block:-1", "block", "block:", "block:2.5", "both", ""]
-)
+@pytest.mark.parametrize("attention", ["block:0", "blok:3", "block:-1", "block", "block:", "block:2.5", "both", ""])
 def test_unknown_attention_is_refused(attention: str) -> None:
     with pytest.raises(InputError) as caught:
         MDM(tiny_decoder("llama"), mask_id=MASK, attention=attention)

@@ -1,10 +1,13 @@
-"""A Sphinx extension: pages that load nothing from other hosts, and no scripts that nothing uses."""
+"""A Sphinx extension: pages that load nothing from other hosts, no scripts that nothing uses, figures described."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+from myst_nb.core.config import ipywidgets_js_factory
+from myst_nb.core.render import MimeData, NbElementRenderer
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
@@ -16,8 +19,6 @@ SCRIPTS = ("require.js", "embed-amd.js", "mathjax-tex-svg.js")
 def use_local_scripts(app: Sphinx, config: Config) -> None:
     """Take RequireJS, the widget manager and MathJax from book/vendor/, if they are there."""
     if not all((VENDOR / name).is_file() for name in SCRIPTS):
-        from myst_nb.core.config import ipywidgets_js_factory
-
         require_js, *widget_manager = ipywidgets_js_factory().items()
         config.nb_ipywidgets_js = dict([require_js, ("widgets-local.js", {}), *widget_manager])
         return
@@ -41,7 +42,25 @@ def drop_thebe(app: Sphinx, page: str, template: str, context: dict[str, Any], d
     ]
 
 
+def describe_images() -> None:
+    """Take the alt text of a figure from its output: display(fig, metadata={"image/png": {"alt": "..."}}).
+
+    MyST-NB knows only that of the cell's metadata, and puts the file's name where there is none.
+    """
+    render_image = NbElementRenderer.render_image
+
+    def render_described_image(self: NbElementRenderer, data: MimeData) -> list[nodes.Element]:
+        rendered = render_image(self, data)
+        alt = data.output_metadata.get(data.mime_type, {}).get("alt")
+        if alt:
+            rendered[0]["alt"] = alt
+        return rendered
+
+    NbElementRenderer.render_image = render_described_image
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
+    describe_images()
     app.connect("config-inited", use_local_scripts)
     app.connect("html-page-context", drop_thebe, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -11,7 +11,7 @@ The decoder of an ARM scores, at position i, the token at i+1. An MDM that was p
 from __future__ import annotations
 
 import copy
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -56,11 +56,6 @@ class LanguageModel:
     @property
     def device(self) -> torch.device:
         return self.decoder.device
-
-    def to(self, device: str | torch.device) -> Self:
-        """Move the decoder (in place, as in PyTorch) and return the model."""
-        self.decoder.to(device)
-        return self
 
     def encode(self, text: str) -> Int[Tensor, "1 pos"]:
         """Text as token ids, a batch of one. Raises InputError for words that the tokenizer does not know."""

@@ -44,7 +44,12 @@ class Countdown(Task):
 
     def check(self, example: Example, answer: str) -> bool:
         """Are the numbers used in their order, and does the sum come out?"""
-        numbers, _, rest = example.clean.partition(":")
+        return self.solves(example.clean, answer)
+
+    @staticmethod
+    def solves(problem: str, answer: str) -> bool:
+        """Does `answer` solve a problem written as ``7 4 2 : 5 =``?"""
+        numbers, _, rest = problem.partition(":")
         words = answer.split()
         if len(words) != 5 or words[::2] != numbers.split() or not set(words[1::2]) <= {"+", "-"}:
             return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from mdmcourse.errors import InputError
 from mdmcourse.tasks.task import SLOT, Example, Task
@@ -50,7 +50,7 @@ class IOI(Task):
     templates: ClassVar[tuple[str, ...]] = TEMPLATES
     names: tuple[str, ...] = NAMES
 
-    def for_tokenizer(self, tokenizer: Any) -> Self:
+    def for_tokenizer(self, tokenizer: Any) -> IOI:
         unknown = tokenizer.unk_token_id
         kept = []
         for name in self.names:

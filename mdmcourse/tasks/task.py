@@ -7,7 +7,7 @@ import random
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Int
@@ -91,7 +91,7 @@ class Task(ABC):
     def check(self, example: Example, answer: str) -> bool:
         """Is `answer` a complete right answer to `example`?"""
 
-    def for_tokenizer(self, tokenizer: Any) -> Self:
+    def for_tokenizer(self, tokenizer: Any) -> Task:
         """This task, limited to what the tokenizer can write in the way that the task needs."""
         return self
 

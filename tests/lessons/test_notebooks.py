@@ -1,0 +1,75 @@
+"""What can be said of a lesson without running it; nbval runs it (see README)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LESSONS = sorted((ROOT / "lessons").glob("[0-9][0-9]_*.ipynb"))
+
+
+@pytest.fixture(params=LESSONS, ids=lambda path: path.stem)
+def lesson(request: pytest.FixtureRequest) -> nbformat.NotebookNode:
+    return nbformat.read(request.param, as_version=4)
+
+
+def code_cells(lesson: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in lesson.cells if cell.cell_type == "code"]
+
+
+def test_there_are_lessons():
+    assert LESSONS
+
+
+def test_is_valid_and_small(lesson: nbformat.NotebookNode):
+    nbformat.validate(lesson)
+    assert len(nbformat.writes(lesson)) <= 1_500_000
+
+
+def test_every_cell_was_run_and_none_failed(lesson: nbformat.NotebookNode):
+    for cell in code_cells(lesson):
+        assert cell.execution_count is not None, cell.source
+        assert not [output for output in cell.outputs if output.output_type == "error"], cell.source
+
+
+def test_outputs_belong_to_the_code_that_is_shown(lesson: nbformat.NotebookNode):
+    code = "\0".join(cell.source for cell in code_cells(lesson))
+    assert lesson.metadata["mdmcourse"]["outputs_of"] == hashlib.sha256(code.encode()).hexdigest(), "run `make lessons`"
+
+
+def test_cells_that_are_checked_have_outputs(lesson: nbformat.NotebookNode):
+    """nbval skips the check in silence where nothing is stored."""
+    for cell in code_cells(lesson):
+        if "NBVAL_CHECK_OUTPUT" in cell.source:
+            assert cell.outputs, cell.source
+
+
+def test_images_have_a_text_alternative(lesson: nbformat.NotebookNode):
+    for cell in code_cells(lesson):
+        if any("image/png" in output.get("data", {}) for output in cell.outputs):
+            assert len(cell.metadata["mystnb"]["image"]["alt"]) > 30, cell.source
+
+
+def test_has_a_moving_picture_with_its_state_and_asks_for_predictions(lesson: nbformat.NotebookNode):
+    views = [
+        output.data["application/vnd.jupyter.widget-view+json"]["model_id"]
+        for cell in code_cells(lesson)
+        for output in cell.outputs
+        if "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+    ]
+    state = lesson.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
+    assert views
+    assert set(views) <= set(state)
+    assert "**Predict.**" in "".join(cell.source for cell in lesson.cells if cell.cell_type == "markdown")
+
+
+def test_nothing_of_the_machine_that_ran_it_is_stored(lesson: nbformat.NotebookNode):
+    text = json.dumps(lesson)
+    assert not re.findall(r"/(?:root|home|Users|tmp|work)/\w+", text)
+    assert "0x7f" not in text

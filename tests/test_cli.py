@@ -1,0 +1,82 @@
+"""The command line, as a user calls it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mdmcourse import doctor as doctor_module
+from mdmcourse.cli import main
+from mdmcourse.doctor import Check, Report, doctor
+from mdmcourse.models import registry
+
+
+def test_doctor_finds_nothing_wrong_here():
+    report = doctor()
+    assert report.ok, report
+    assert {"python", "packages", "device", "cache", "checkpoints", "jupyterlab", "widgets"} <= {
+        check.name for check in report.checks
+    }
+
+
+def test_doctor_speaks_json(capsys: pytest.CaptureFixture[str]):
+    assert main(["doctor", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] is True
+    assert all(set(check) == {"name", "status", "found", "do"} for check in report["checks"])
+
+
+def test_doctor_names_a_cure_for_every_problem(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    """An unwritable cache, damaged checkpoints, an old package and missing widgets, all at once."""
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    monkeypatch.setenv("MDMCOURSE_CACHE", str(blocker / "cache"))
+    monkeypatch.setattr(doctor_module, "data_dir", lambda: tmp_path)
+    monkeypatch.setattr(doctor_module.metadata, "requires", lambda name: ["torch>=99", "no-such-package>=1"])
+    monkeypatch.setattr(doctor_module.sys, "prefix", str(tmp_path))
+    report = doctor()
+    problems = {check.name: check for check in report.checks if check.status == "problem"}
+    assert not report.ok
+    assert set(problems) == {"packages", "cache", "checkpoints", "widgets"}
+    assert all(check.do for check in problems.values())
+    assert "no-such-package is missing" in problems["packages"].found
+    assert "PROBLEM" in repr(report)
+
+
+def test_notes_are_no_problems():
+    assert Report([Check("a", "ok", ""), Check("b", "note", "", "do this")]).ok
+
+
+def test_doctor_exits_with_1_when_something_is_wrong(monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.setattr(doctor_module, "doctor", lambda: Report([Check("a", "problem", "broken", "mend it")]))
+    assert main(["doctor"]) == 1
+    assert "mend it" in capsys.readouterr().out
+
+
+def test_an_unknown_pair_is_an_error_without_a_traceback(capsys: pytest.CaptureFixture[str]):
+    assert main(["evaluate", "toy-chian"]) == 1
+    error = capsys.readouterr().err
+    assert "toy-chain" in error
+    assert "Traceback" not in error
+
+
+def test_an_unknown_model_is_an_error_too(capsys: pytest.CaptureFixture[str]):
+    assert main(["fetch", "smollm2"]) == 1
+    assert "smollm2-135m" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("pair", sorted(registry()["pairs"]))
+def test_evaluate_prints_every_member_on_every_task(pair: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["evaluate", pair, "--seed", "0", "--prompts", "20", "--json"]) == 0
+    (result,) = json.loads(capsys.readouterr().out)
+    assert result["pair"] == pair
+    assert set(result["members"]) == {"arm", "mdm", "mdm-second-seed", "arm-trained-on", "attention-switched"}
+    for tasks in result["members"].values():
+        assert set(tasks) == set(registry()["pairs"][pair]["tasks"])
+        assert all(row["prompts"] == 20 for row in tasks.values())
+
+
+def test_evaluate_prints_a_table_too(capsys: pytest.CaptureFixture[str]):
+    assert main(["evaluate", "toy-chain", "--seed", "1", "--prompts", "20"]) == 0
+    assert "arm-trained-on" in capsys.readouterr().out
