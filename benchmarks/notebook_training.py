@@ -14,14 +14,14 @@ from mdmcourse.diffusion import TrainConfig, masked_objective, post_train
 from mdmcourse.study.evaluate import accuracy
 from mdmcourse.tasks import Chain
 
-STEPS = 5000
+STEPS = 3500
 
 
 def main() -> None:
     arm = load_pair("toy-chain").arm
     started = time.monotonic()
     texts = Chain().sequences(arm.tokenizer, 40_000)
-    config = TrainConfig(steps=STEPS, batch_size=64, learning_rate=3e-3, log_every=500)
+    config = TrainConfig(steps=STEPS, learning_rate=3e-3, log_every=500)
     mdm, log = post_train(arm, texts, config, objective=masked_objective(weight="none"), progress=False)
     minutes = (time.monotonic() - started) / 60
     found = accuracy(mdm, Chain(), 500)

@@ -107,7 +107,8 @@ def written_steps(panels: Sequence[Mapping[str, Any]]) -> Figure:
                     )
                 )  # fmt: skip
                 axis.text(
-                    position, step, _short(word), ha="center", va="center", fontsize=8, color="white" if fresh else "black",
+                    position, step, _short(word), color="white" if fresh else "black",
+                    ha="center", va="center", fontsize=8,
                     parse_math=False,
                 )  # fmt: skip
         axis.set_title(panel["title"], parse_math=False)

@@ -7,10 +7,11 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -39,7 +40,8 @@ def replacing(path: Path) -> Iterator[Path]:
             "Free some disk space, or choose a folder that you may write to.",
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -51,8 +53,11 @@ def write_text(path: Path, text: str) -> None:
 def write_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
     """Write tensors, and `about` as JSON in the file's header, whole or not at all."""
     with replacing(path) as temporary:
-        contiguous = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-        save_file(contiguous, temporary, metadata={"mdmcourse": json.dumps(about)})
+        # Copies: views and tensors that share memory are saved each for itself.
+        copies = {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+        }
+        save_file(copies, temporary, metadata={"mdmcourse": json.dumps(about)})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

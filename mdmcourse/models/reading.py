@@ -63,7 +63,8 @@ class LanguageModel:
         unknown = self.tokenizer.unk_token_id
         if unknown is not None and (tokens == unknown).any():
             known = self.tokenizer.get_vocab()
-            words = [word for word in text.split() if word not in known]
+            pieces = self.tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)
+            words = [word for word, _ in pieces if word not in known]
             raise InputError(
                 f"The tokenizer does not know {', '.join(map(repr, words[:5])) or 'a part of the text'}.",
                 "A toy model knows only the words of its tasks.",
@@ -169,16 +170,17 @@ class LanguageModel:
         """Change logits, in place, of tokens that can never be an answer."""
         return logits
 
-    def _check(self, tokens: Tensor, attention_mask: Tensor | None) -> None:
+    def _check(self, tokens: Tensor, attention_mask: Tensor | None, seen: int = 0) -> None:
+        """Raise InputError if the decoder cannot read this; `seen` tokens are in a cache before it."""
         if tokens.ndim != 2 or tokens.is_floating_point() or 0 in tokens.shape:
             raise InputError(
                 f"tokens has shape {tuple(tokens.shape)} and type {tokens.dtype}.",
                 "A batch of token ids is a matrix of integers, [batch, pos], with at least one of each.",
                 "For one sequence use tokens[None].",
             )
-        if tokens.shape[1] > self.max_length:
+        if seen + tokens.shape[1] > self.max_length:
             raise InputError(
-                f"The sequence has {tokens.shape[1]} tokens; this decoder has {self.max_length} positions.",
+                f"The sequence has {seen + tokens.shape[1]} tokens; this decoder has {self.max_length} positions.",
                 "Later tokens would have no position, and nothing is cut off in silence.",
                 "Shorten the text, or use a model with a longer context.",
             )
@@ -189,11 +191,14 @@ class LanguageModel:
                 "Such ids have no embedding: the tokens were made with another tokenizer.",
                 "Encode the text with this model's own tokenizer.",
             )
-        if attention_mask is not None and attention_mask.shape != tokens.shape:
+        if attention_mask is None:
+            return
+        if attention_mask.shape != tokens.shape or attention_mask.dtype != torch.bool:
             raise InputError(
-                f"attention_mask has shape {tuple(attention_mask.shape)}, tokens {tuple(tokens.shape)}.",
+                f"attention_mask has shape {tuple(attention_mask.shape)} and type {attention_mask.dtype}, "
+                f"tokens have shape {tuple(tokens.shape)}.",
                 "It must say for every token whether it is real (True) or padding (False).",
-                "Give both the same shape.",
+                "Give both the same shape; turn a tokenizer's mask of ones and zeros into one with .bool().",
             )
 
     def __repr__(self) -> str:
@@ -223,7 +228,7 @@ class ARM(LanguageModel):
 
         `tokens` holds the tokens that `cache` has not seen yet. Sequences have no padding.
         """
-        self._check(tokens, None)
+        self._check(tokens, None, seen=0 if cache is None else cache.get_seq_length())
         output = self.decoder(tokens, past_key_values=cache, use_cache=True, is_causal=True, logits_to_keep=1)
         return output.logits[:, -1], output.past_key_values
 

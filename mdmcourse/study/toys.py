@@ -39,7 +39,6 @@ class Recipe:
     layers: of the decoder.
     arm_steps, mdm_steps: optimiser steps of the ARM, and of everything that starts from it.
     arm_rate, mdm_rate: peak learning rates.
-    mdm_batch: sequences a step of everything that starts from the ARM (the ARM itself: 128).
     weight: of the masked loss.
     t_min: lowest noise level in training; below it hardly anything is masked and 1/t is large.
     """
@@ -50,7 +49,6 @@ class Recipe:
     mdm_steps: int
     arm_rate: float = 2e-3
     mdm_rate: float = 2e-3
-    mdm_batch: int = 128
     weight: Weight = "elbo"
     t_min: float = 0.05
 
@@ -58,12 +56,11 @@ class Recipe:
 RECIPES = {
     "toy-countdown": Recipe({"ioi": 10_000, "countdown": 10_000}, layers=8, arm_steps=2500, mdm_steps=1500),
     "toy-chain": Recipe(
-        {"ioi": 10_000, "chain": 40_000},
+        {"ioi": 20_000, "chain": 40_000},
         layers=4,
         arm_steps=500,
-        mdm_steps=5000,
+        mdm_steps=3500,
         mdm_rate=3e-3,
-        mdm_batch=64,
         weight="none",
     ),
 }
@@ -96,7 +93,6 @@ def train_toys(pair: str, seed: int, out: Path, *, runs: Path, progress: bool = 
             model = MDM.from_arm(arm, weights="copy") if member.startswith("mdm") else arm
         config = TrainConfig(
             steps=recipe.arm_steps if member == "arm" else recipe.mdm_steps,
-            batch_size=128 if member == "arm" else recipe.mdm_batch,
             learning_rate=recipe.arm_rate if member == "arm" else recipe.mdm_rate,
             seed=1000 * seed + MEMBERS.index(member),
         )

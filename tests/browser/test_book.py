@@ -77,7 +77,9 @@ class Visit:
             route.abort()
 
     def open(self, url: str) -> Page:
-        self.page.goto(url, wait_until="networkidle")
+        self.page.goto(url)
+        self.page.wait_for_selector("article h1")  # index.html leads to another page
+        self.page.wait_for_load_state("networkidle")
         self.check()
         return self.page
 
@@ -91,6 +93,7 @@ def visit(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Visit]:
     """A fresh browser profile, of a reader with a light theme unless the test says otherwise."""
     scheme = getattr(request, "param", "light")
     context = browser.new_context(color_scheme=scheme, viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(100_000)  # ms: enough for a machine that is busy with something else
     yield Visit(context.new_page())
     context.close()
 
@@ -104,7 +107,6 @@ def screenshot(page: Page, name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_page_needs_no_other_host(visit: Visit, site: str, name: str) -> None:
     page = visit.open(f"{site}/{name}")
-    page.wait_for_selector("article h1")
     if page.locator(".math").count():
         page.wait_for_selector("mjx-container svg")
         assert page.locator(".math").count() == page.locator(".math mjx-container").count()
