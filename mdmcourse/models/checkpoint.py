@@ -135,6 +135,7 @@ def load_decoder(directory: Path, *, device: str | torch.device | None = None, d
                 local_files_only=True,
                 use_safetensors=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # reported, and refused below, by name
             )
     except (OSError, SafetensorError, RuntimeError, ValueError, TypeError, StrictDataclassError) as error:
         raise CheckpointError(
