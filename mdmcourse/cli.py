@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mdmcourse import __version__
-from mdmcourse.errors import MdmcourseError
+from mdmcourse.errors import MdmcourseError, UnknownNameError
+from mdmcourse.naming import suggest
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train-toys", help="train a shipped toy pair anew")
     train.add_argument("pair", help="for example toy-chain")
     train.add_argument("--seed", type=int, default=0, help="of the ARM (%(default)s)")
+    train.add_argument("--member", action="append", help="only this one, for instance mdm; may be repeated")
     train.add_argument("--out", type=Path, help="folder for the models (default: where the course looks for them)")
     train.add_argument("--runs", type=Path, default=Path("runs"), help="folder for unfinished work (%(default)s)")
     train.add_argument("--threads", type=int, default=1, help="CPU threads; more than one may change the last bits")
@@ -100,11 +102,14 @@ def _train_toys(options: argparse.Namespace) -> int:
 
     from mdmcourse.models.registry import entry
     from mdmcourse.paths import data_dir
-    from mdmcourse.study.toys import train_toys
+    from mdmcourse.study.toys import MEMBERS, train_toys
 
     torch.set_num_threads(options.threads)
     out = options.out or data_dir() / entry("pairs", options.pair)["directory"] / f"seed-{options.seed}"
-    train_toys(options.pair, options.seed, out, runs=options.runs)
+    members = options.member or MEMBERS
+    if unknown := set(members) - set(MEMBERS):
+        raise UnknownNameError(*suggest("member", unknown.pop(), MEMBERS))
+    train_toys(options.pair, options.seed, out, runs=options.runs, members=members)
     print(out)
     return 0
 

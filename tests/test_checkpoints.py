@@ -185,6 +185,7 @@ DAMAGE = {
     "a layer too few": (drop_a_tensor, ["missing keys", "model.layers.1.mlp.up_proj.weight"]),
     "a tensor too many": (add_a_tensor, ["unexpected keys", "model.extra"]),
     "garbage tokenizer": (lambda at: (at / "tokenizer.json").write_text('{"version": '), ["tokenizer.json"]),
+    "no tokenizer": (lambda at: (at / "tokenizer.json").write_text('{"version": "1.0"}'), ["tokenizer.json"]),
 }
 
 

@@ -11,6 +11,7 @@ For each pair and seed, four models:
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -72,15 +73,18 @@ def training_sequences(recipe: Recipe) -> Sequences:
     return Sequences.cat(get_task(name).sequences(tokenizer, n) for name, n in recipe.tasks.items())
 
 
-def train_toys(pair: str, seed: int, out: Path, *, runs: Path, progress: bool = True) -> None:
-    """Train the four models of a pair and seed into `out`; what is there already is kept.
+def train_toys(
+    pair: str, seed: int, out: Path, *, runs: Path, members: Sequence[str] = MEMBERS, progress: bool = True
+) -> None:
+    """Train the four models of a pair and seed, or some of them, into `out`; what is there already is kept.
 
-    `runs` holds the state of the training in progress: run the same command again after an interruption.
+    `runs` holds the state of the training in progress: run the same command again after an interruption. All members
+    but the ARM start from the ARM in `out`, so that they can be trained at the same time by several processes.
     """
     recipe = RECIPES[pair]
     sequences = training_sequences(recipe)
     tokenizer = toy_tokenizer()
-    for member in MEMBERS:
+    for member in members:
         directory = out / member
         if directory.exists():
             continue
