@@ -59,14 +59,14 @@ class LanguageModel:
 
     def encode(self, text: str) -> Int[Tensor, "1 pos"]:
         """Text as token ids, a batch of one. Raises InputError for words that the tokenizer does not know."""
-        tokens = torch.tensor([self._need_tokenizer()(text).input_ids], device=self.device)
+        encoded = self._need_tokenizer()(text, return_offsets_mapping=True)
+        tokens = torch.tensor([encoded.input_ids], dtype=torch.long, device=self.device)
         unknown = self.tokenizer.unk_token_id
-        if unknown is not None and (tokens == unknown).any():
-            known = self.tokenizer.get_vocab()
-            pieces = self.tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)
-            words = [word for word, _ in pieces if word not in known]
+        places = zip(encoded.input_ids, encoded.offset_mapping, strict=True)
+        words = [text[start:end] for token, (start, end) in places if token == unknown]
+        if words and self.tokenizer.unk_token not in words:
             raise InputError(
-                f"The tokenizer does not know {', '.join(map(repr, words[:5])) or 'a part of the text'}.",
+                f"The tokenizer does not know {', '.join(map(repr, words[:5]))}.",
                 "A toy model knows only the words of its tasks.",
                 "Write the text with words from model.tokenizer.get_vocab().",
             )
@@ -137,13 +137,15 @@ class LanguageModel:
         raw = self.decoder(**self.inputs(tokens, attention_mask, visible), use_cache=False).logits
         aligned = torch.empty_like(raw)
         if self.shift:
-            aligned[:, 0] = torch.nan
             aligned[:, 1:] = raw[:, :-1]
         else:
             aligned[:] = raw
+        self._forbid(aligned)
+        if self.shift:
+            aligned[:, 0] = torch.nan
         if attention_mask is not None:
             aligned[~self.predicts(tokens, attention_mask)] = torch.nan
-        return self._forbid(aligned)
+        return aligned
 
     def logits_at(
         self,
@@ -172,7 +174,7 @@ class LanguageModel:
 
     def _check(self, tokens: Tensor, attention_mask: Tensor | None, seen: int = 0) -> None:
         """Raise InputError if the decoder cannot read this; `seen` tokens are in a cache before it."""
-        if tokens.ndim != 2 or tokens.is_floating_point() or 0 in tokens.shape:
+        if tokens.ndim != 2 or tokens.dtype not in (torch.long, torch.int) or 0 in tokens.shape:
             raise InputError(
                 f"tokens has shape {tuple(tokens.shape)} and type {tokens.dtype}.",
                 "A batch of token ids is a matrix of integers, [batch, pos], with at least one of each.",
