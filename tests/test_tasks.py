@@ -326,7 +326,7 @@ def test_the_first_operator_is_forced():
             operator = one.answer.removeprefix(one.given)[0]
             assert first_operators(numbers, target, int(one.given)) == {operator}
             assert all(2 <= number <= 50 for number in numbers)
-            assert all(1 <= int(result) <= 99 for result in re.findall(r"=(\d+)", one.answer))
+            assert 1 <= target <= 99
 
 
 def test_countdown_as_text_has_a_token_for_each_character():
@@ -463,7 +463,7 @@ def test_years_and_sums_are_analysed_whatever_the_size_of_a_token(pattern):
 
 def test_a_tokenizer_that_joins_the_answer_with_the_prompt_is_refused():
     by = PatternTokenizer(BY_YEARS)
-    with pytest.raises(InputError, match="joins the answer"):
+    with pytest.raises(InputError, match="fit this tokenizer"):
         GreaterThan().prompts(by, 5, mask_id=MASK)
     with pytest.raises(InputError, match="joins the answer"):
         GreaterThan().sequences(by, 5)

@@ -122,6 +122,31 @@ def test_a_run_that_is_interrupted_goes_on_to_the_same_weights(tmp_path, uninter
         assert_same(weights(again), uninterrupted[1])
 
 
+def test_a_run_that_is_interrupted_before_it_saved_a_step_begins_anew(tmp_path, uninterrupted):
+    checkpoint = tmp_path / "run.safetensors"
+
+    def objective(model, batch, step, generator):
+        if step == 7:
+            raise KeyboardInterrupt
+        return masked_objective()(model, batch, step, generator)
+
+    model = new_model()
+    with pytest.raises(KeyboardInterrupt):
+        run(model, objective=objective, checkpoint=checkpoint)
+    run(model, checkpoint=checkpoint)  # the same model, with the weights of the seven steps
+    assert_same(weights(model), uninterrupted[1])
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_first_step(tmp_path):
+    (tmp_path / "file").touch()
+
+    def objective(model, batch, step, generator):
+        raise AssertionError("a step was taken")
+
+    with pytest.raises(CheckpointError, match="could not be written"):
+        run(new_model(), objective=objective, checkpoint=tmp_path / "file" / "run.safetensors")
+
+
 def test_a_run_that_is_finished_is_not_run_again(tmp_path, uninterrupted):
     checkpoint = tmp_path / "run.safetensors"
     run(new_model(), checkpoint=checkpoint)

@@ -71,7 +71,16 @@ def exact_mdm(mdm: MDM, x: Int[Tensor, "batch pos"], prompt_length: int, *, limi
 
 @torch.no_grad()
 def exact_arm(arm: ARM, x: Int[Tensor, "batch pos"], prompt_length: int) -> Float[Tensor, " batch"]:
-    """- log p(x) of everything after the first `prompt_length` tokens, by the chain rule, in nats per sequence."""
+    """- log p(x) of everything after the first `prompt_length` tokens, by the chain rule, in nats per sequence.
+
+    Raises InputError if `prompt_length` is 0: nothing scores the first token.
+    """
+    if not 1 <= prompt_length < x.shape[1]:
+        raise InputError(
+            f"prompt_length={prompt_length}, and sequences of {x.shape[1]} tokens.",
+            "An ARM does not score its first token, and something has to be left to score.",
+            "Begin with a token that is given, such as <bos>, and count it as the prompt.",
+        )
     rows = arm.logits(x)[:, prompt_length:].double().log_softmax(dim=-1)
     return -rows.gather(-1, x[:, prompt_length:, None])[..., 0].sum(dim=1)
 

@@ -15,8 +15,8 @@ Step = tuple[int, str, int, int]  # a, operator, b, result
 STEP = re.compile(r"(\d+)([-+*/])(\d+)=(\d+)")
 
 
-def solutions(numbers: tuple[int, ...], largest: int = 99) -> Iterator[tuple[Step, ...]]:
-    """All ways to join all `numbers` into one, two at a time, through whole numbers from 1 to `largest`."""
+def solutions(numbers: tuple[int, ...]) -> Iterator[tuple[Step, ...]]:
+    """All ways to join all `numbers` into one, two at a time, through whole numbers from 0 on."""
     if len(numbers) == 1:
         yield ()
     for i, a in enumerate(numbers):
@@ -24,9 +24,14 @@ def solutions(numbers: tuple[int, ...], largest: int = 99) -> Iterator[tuple[Ste
             if i == j:
                 continue
             rest = tuple(n for k, n in enumerate(numbers) if k not in (i, j))
-            for operator, result in (("+", a + b), ("-", a - b), ("*", a * b), ("/", a // b if a % b == 0 else 0)):
-                if 1 <= result <= largest:
-                    for later in solutions((*rest, result), largest):
+            for operator, result in (
+                ("+", a + b),
+                ("-", a - b),
+                ("*", a * b),
+                ("/", a // b if b and a % b == 0 else -1),
+            ):
+                if result >= 0:
+                    for later in solutions((*rest, result)):
                         yield ((a, operator, b, result), *later)
 
 
@@ -66,8 +71,8 @@ class CountdownText(Task):
     solution of the clean target that begins with this number has the one operator, and every solution of the
     corrupted target the other. With one token a digit the text has as many tokens as characters.
 
-    Held out by the numbers, whatever their order and target. `count` numbers from 1 to `largest`; results stay below
-    100 except where the example above says otherwise, so that lengths agree.
+    Held out by the numbers, whatever their order and target. The `count` numbers are 2 to `largest`, the
+    target 1 to 99; results on the way are whole and not negative.
     """
 
     name: ClassVar[str] = "countdown-text"
@@ -86,6 +91,8 @@ class CountdownText(Task):
         ways: defaultdict[tuple[int, int], dict[str, tuple[Step, ...]]] = defaultdict(dict)
         for steps in solutions(numbers):
             first_number, operator, _, _ = steps[0]
+            if not 1 <= steps[-1][3] <= 99:
+                continue
             ways[steps[-1][3], first_number].setdefault(operator, steps)
         forced = [steps for found in ways.values() if len(found) == 1 for steps in found.values()]
         rng.shuffle(forced)

@@ -22,7 +22,7 @@ class StarPath(Task):
     three words and a comma (the last one has ``;`` instead), tokens 1 to 16; start, ``to``, goal and ``=`` are tokens
     17 to 20, the answer tokens 21 and 22.
 
-    Held out by the graph, whatever its goal.
+    Held out by the graph, whatever the order of its edges and its goal.
     """
 
     name: ClassVar[str] = "path"
@@ -42,7 +42,7 @@ class StarPath(Task):
             return f"{graph} ; {start} to {arm[-1]} ={SLOT}", " " + " ".join(map(str, arm))
 
         (clean, answer), (corrupted, distractor) = text(right), text(wrong)
-        return Example(clean, answer, corrupted, distractor), f"{start}: {graph}"
+        return Example(clean, answer, corrupted, distractor), str(sorted(edges))
 
     def check(self, example: Example, answer: str) -> bool:
         """Does the answer walk along edges from the start to the goal, without a detour?"""

@@ -104,6 +104,17 @@ class Task(ABC):
             raise InputError(
                 f"split={split!r}.", "There are two, and they share no prompt.", 'Use split="train" or "test".'
             )
+        found = self._up_to(n, split, seed)
+        if len(found) < n:
+            raise InputError(
+                f"Task {self.name} gave only {len(found)} different examples in its {split} split.",
+                f"{n} were asked for.",
+                "Ask for fewer, or widen the task (more names, larger numbers).",
+            )
+        return found
+
+    def _up_to(self, n: int, split: Split, seed: int) -> list[Example]:
+        """`n` different examples, or as many as could be found."""
         rng = random.Random(f"{self.name} {split} {seed}")
         found: dict[str, Example] = {}
         for _ in range(100 * n + 1000):
@@ -112,12 +123,6 @@ class Task(ABC):
             example, key = self.draw(rng)
             if held_out(key) == (split == "test"):
                 found.setdefault(example.clean, example)
-        if len(found) < n:
-            raise InputError(
-                f"Task {self.name} gave only {len(found)} different examples in its {split} split.",
-                f"{n} were asked for.",
-                "Ask for fewer, or widen the task (more names, larger numbers).",
-            )
         return list(found.values())
 
     def sequences(self, tokenizer: Any, n: int, *, split: Split = "train", seed: int = 0) -> Sequences:
@@ -141,17 +146,18 @@ class Task(ABC):
         task = self.for_tokenizer(tokenizer)
         for pool in (2 * n, 8 * n, 32 * n):
             by_length: defaultdict[int, list[tuple]] = defaultdict(list)
-            for example in task.examples(pool, split=split, seed=seed):
+            examples = task._up_to(pool, split, seed)
+            for example in examples:
                 row = _analysed(example, tokenizer, mask_id)
                 if row is not None:
                     by_length[len(row[0])].append(row)
             rows = max(by_length.values(), key=len, default=[])[:n]
-            if len(rows) == n:
+            if rows and len(rows) == n:
                 clean, corrupted, answer, distractor, target = map(torch.tensor, zip(*rows, strict=True))
                 return Prompts(clean, corrupted, answer, distractor, target, self.name)
         raise InputError(
-            f"Only {len(rows)} of {pool} examples of {self.name} have equal lengths with this tokenizer.",
-            f"{n} were asked for, and prompts of one batch have one length.",
+            f"Only {len(rows)} of {len(examples)} examples of {self.name} fit this tokenizer and have one length.",
+            f"{n} were asked for. An example fits if the answer's tokens can be told from those of the text beside it.",
             "Ask for fewer prompts.",
         )
 
@@ -202,7 +208,10 @@ def _analysed(example: Example, tokenizer: Any, mask_id: int) -> tuple | None:
         shown = before + example.given
         rest = answer.removeprefix(example.given)
         ids = tuple(tokenizer(part).input_ids for part in (shown, shown + rest, shown + rest + after))
-        rows.append(_encode(text, rest, ids))
+        try:
+            rows.append(_encode(text, rest, ids))
+        except InputError:
+            return None
     (clean, start, end), (corrupted, start_corrupted, end_corrupted) = rows
     answer_id, distractor_id = clean[start], corrupted[start_corrupted]
     if (len(clean), start, end) != (len(corrupted), start_corrupted, end_corrupted) or answer_id == distractor_id:
