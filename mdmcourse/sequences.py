@@ -53,7 +53,7 @@ class Sequences:
 
     @staticmethod
     def cat(parts: Iterable[Sequences]) -> Sequences:
-        """All sequences of all parts, padded to the longest (with whatever each part is padded with)."""
+        """All sequences of all parts, padded to the longest (with token 0, which `attention_mask` hides)."""
         parts = list(parts)
         length = max(part.tokens.shape[1] for part in parts)
 

@@ -21,11 +21,11 @@ def pair(request: pytest.FixtureRequest):
 
 
 def test_shipped_pairs_know_their_tasks(pair):
-    """Every trained member is right on .98 of 500 held-out prompts or more; chain's ARMs are another story (below)."""
+    """Every trained member is right on .98 of 200 held-out prompts or more; chain's ARMs are another story (below)."""
     for member in ("arm", "mdm", "mdm-second-seed", "arm-trained-on"):
         model = pair.members[member]
         for name in pair.tasks:
-            found = accuracy(model, get_task(name), 500)
+            found = accuracy(model, get_task(name), 200)
             if name == "chain" and member.startswith("arm"):
                 continue
             assert found.first_token >= 0.98, (member, name, found)
@@ -36,8 +36,8 @@ def test_shipped_pairs_know_their_tasks(pair):
 @pytest.mark.parametrize("member", ["arm", "arm-trained-on"])
 def test_the_chain_arm_guesses_the_first_digit_and_knows_the_others(seed: int, member: str):
     """Teacher forcing: y2 to y5 can be read off the digit before; y1 cannot, so it is at chance (Clever Hans)."""
-    found = accuracy(load_pair("toy-chain", seed).members[member], get_task("chain"), 1000)
-    chance, spread = 0.1, sqrt(0.1 * 0.9 / 1000)
+    found = accuracy(load_pair("toy-chain", seed).members[member], get_task("chain"), 400)
+    chance, spread = 0.1, sqrt(0.1 * 0.9 / 400)
     assert abs(found.each_token[0] - chance) < 4 * spread
     assert min(found.each_token[1:]) >= 0.98
     assert abs(found.whole_answer - chance) < 4 * spread

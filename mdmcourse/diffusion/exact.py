@@ -11,6 +11,7 @@ negative evidence lower bound of the masking process (Ou et al., arXiv 2406.0373
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import torch
@@ -64,7 +65,7 @@ def exact_mdm(mdm: MDM, x: Int[Tensor, "batch pos"], prompt_length: int, *, limi
         last = [i for i in range(n) if revealed >> i & 1]
         before = [revealed ^ (1 << i) for i in last]
         steps = torch.stack([log_p[b][:, i] for b, i in zip(before, last, strict=True)])
-        log_mean[revealed] = (log_mean[before] + steps).logsumexp(dim=0) - torch.tensor(float(len(last))).log()
+        log_mean[revealed] = (log_mean[before] + steps).logsumexp(dim=0) - math.log(len(last))
         mean_log[revealed] = (mean_log[before] + steps).mean(dim=0)
     return Exact(-log_mean[-1], -mean_log[-1])
 

@@ -141,6 +141,12 @@ def sample_mdm(
     hidden = tokens == mdm.mask_id
     most = int(hidden.sum(dim=1).max())
     steps = most if steps is None else steps
+    if block_length is not None and block_length < 1:
+        raise InputError(
+            f"block_length={block_length}.",
+            "A block is a number of masks, at least one.",
+            "Leave block_length out to fill all masks as one block.",
+        )
     block_length = block_length or max(most, 1)
     blocks = -(-most // block_length)
     _check_settings(order, steps, blocks, most, remask)

@@ -85,8 +85,8 @@ def train(
 ) -> TrainLog:
     """Train `model` in place on batches drawn from `sequences`, and return the log.
 
-    With `checkpoint`, the state is written there every `save_every` steps and when the training is interrupted; if the
-    file exists already, the training goes on from it and ends with the same weights as one that was never stopped (on
+    With `checkpoint`, the state is written there at the beginning, every `save_every` steps (where a
+    row of the log ends) and at the end; if the file exists already, the training goes on from it and ends with the same weights as one that was never stopped (on
     the same machine, to the last bit). `evaluate(model)` adds columns to the log; `on_log` sees the log as it grows,
     for a live plot.
 
@@ -102,6 +102,9 @@ def train(
     done = 0
     if path is not None and path.exists():
         done = _restore(path, parameters, optimizer, log)
+    elif path is not None:
+        # The weights to begin with: an early interruption loses nothing, and a bad path is found before any work.
+        _save(path, parameters, optimizer, log, done)
     started = time.monotonic() - (log.rows[-1]["seconds"] if log.rows else 0)
     losses: list[Tensor] = []
     model.decoder.train()

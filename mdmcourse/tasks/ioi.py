@@ -38,7 +38,7 @@ class IOI(Task):
     Corrupted  ``When Mary and John went to the store, Paul gave a drink to``: nothing decides between the two.
 
     Answer: the indirect object (Mary). Distractor: the subject (John). With a word-level tokenizer, position by
-    position (17 tokens; the analysed token is number 16)::
+    position (16 tokens; the analysed token is number 15)::
 
         0     1    2    3   4    5    6  7   8     9 10   11   12 13    14 15
         <bos> When Mary and John went to the store ,  John gave a  drink to <mask>

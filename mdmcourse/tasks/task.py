@@ -144,7 +144,7 @@ class Task(ABC):
                 "The tokenizer has no mask token.", "The answer has to be masked.", "Give mask_id=, as for the MDM."
             )
         task = self.for_tokenizer(tokenizer)
-        for pool in (2 * n, 8 * n, 32 * n):
+        for pool in (n + n // 4, 4 * n, 32 * n):
             by_length: defaultdict[int, list[tuple]] = defaultdict(list)
             examples = task._up_to(pool, split, seed)
             for example in examples:
