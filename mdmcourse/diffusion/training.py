@@ -85,10 +85,10 @@ def train(
 ) -> TrainLog:
     """Train `model` in place on batches drawn from `sequences`, and return the log.
 
-    With `checkpoint`, the state is written there at the beginning, every `save_every` steps (where a
-    row of the log ends) and at the end; if the file exists already, the training goes on from it and ends with the same weights as one that was never stopped (on
-    the same machine, to the last bit). `evaluate(model)` adds columns to the log; `on_log` sees the log as it grows,
-    for a live plot.
+    With `checkpoint`, the state is written there at the beginning, every `save_every` steps (where a row of the log
+    ends) and at the end. If the file exists already, the training goes on from it and ends with the same weights as
+    one that was never stopped (on the same machine, to the last bit). `evaluate(model)` adds columns to the
+    log; `on_log` sees the log as it grows, for a live plot.
 
     Raises CheckpointError if the checkpoint belongs to another run or cannot be written, and InputError if the
     loss stops being a number.
