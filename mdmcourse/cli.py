@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     except MdmcourseError as error:
         print(f"mdmcourse: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever was reading, `head` for instance, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("\nmdmcourse: interrupted; run the same command again to go on.", file=sys.stderr)
         return 130

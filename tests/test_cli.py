@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -80,3 +82,13 @@ def test_evaluate_prints_every_member_on_every_task(pair: str, capsys: pytest.Ca
 def test_evaluate_prints_a_table_too(capsys: pytest.CaptureFixture[str]):
     assert main(["evaluate", "toy-chain", "--seed", "1", "--prompts", "20"]) == 0
     assert "arm-trained-on" in capsys.readouterr().out
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    command = [sys.executable, "-m", "mdmcourse.cli", "doctor"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout
+    assert process.stderr
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 0

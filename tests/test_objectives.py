@@ -216,6 +216,13 @@ def test_unknown_choices_are_refused(arm, mdm, batch, noisy):
             next_token_objective("prompt")(arm, batch, 0, seeded())
 
 
+def test_a_loss_of_the_other_kind_of_model_is_refused(arm, mdm, batch):
+    with pytest.raises(InputError, match="masked_objective was given ARM"):
+        masked_objective()(arm, batch, 0, seeded())
+    with pytest.raises(InputError, match="next_token_objective was given MDM"):
+        next_token_objective()(mdm, batch, 0, seeded())
+
+
 def test_a_text_that_holds_the_mask_is_refused(mdm, batch, noisy):
     _, x_t = noisy
     masked = Sequences(x_t, batch.attention_mask, batch.answer)

@@ -299,6 +299,9 @@ def test_greedy_writing_with_an_arm_equals_a_loop_without_cache(family):
     assert torch.equal(prompt, before)
     assert torch.equal(trace.final, tokens)
     assert trace.forward_passes == trace.steps == 10
+    for step, state in enumerate(trace.tokens):
+        assert torch.equal(state[:, : 5 + step], tokens[:, : 5 + step])
+        assert (state[:, 5 + step :] == HIDDEN).all()
     assert torch.equal(trace.written_at, torch.tensor([0] * 5 + list(range(1, 11))).expand(4, 15))
     assert torch.equal(trace.unmasked, trace.confidence.isfinite())
     assert (trace.alternatives[trace.unmasked][:, 0] == trace.final[:, 5:].T.flatten()).all()
@@ -417,6 +420,9 @@ def test_a_trace_survives_saving(mdm, tmp_path, tokens):
         ({"remask": -1}, "remask=-1"),
         ({"remask": 8}, "remask=8"),
         ({"temperature": -0.1}, "temperature=-0.1"),
+        ({"temperature": math.nan}, "temperature=nan"),
+        ({"temperature": math.inf}, "temperature=inf"),
+        ({"top": -1}, "top=-1"),
         ({"top_p": 0.0}, "top_p=0.0"),
         ({"top_p": 1.1}, "top_p=1.1"),
     ],
@@ -425,6 +431,12 @@ def test_a_trace_survives_saving(mdm, tmp_path, tokens):
 def test_settings_out_of_range_are_refused(mdm, setting, seen):
     with without_shape_checks(), pytest.raises(InputError, match=seen):
         sample_mdm(mdm, blank(), **setting)
+
+
+def test_no_more_alternatives_are_kept_than_there_are_tokens(mdm):
+    assert sample_mdm(mdm, blank(), top=1000).alternatives.shape[-1] == VOCABULARY
+    assert sample_arm(ARM(mdm.decoder), random_tokens(1, 3), 2, top=1000).alternatives.shape[-1] == VOCABULARY
+    assert sample_mdm(mdm, blank(), top=0).alternatives.shape[-1] == 0
 
 
 def test_a_text_that_is_too_long_is_refused(mdm):

@@ -382,8 +382,15 @@ def test_a_seed_decides_the_examples(name):
 def test_too_many_examples_are_refused():
     with pytest.raises(InputError, match="different examples in its test split"):
         Chain(length=2).examples(50)
+    with pytest.raises(InputError, match="n=-1 examples"):
+        Chain().examples(-1)
     with without_shape_checks(), pytest.raises(InputError, match="split='all'"):
         IOI().examples(1, split="all")
+
+
+def test_most_of_a_split_can_be_had():
+    # 100,000 x-tuples, a tenth of which is held out
+    assert len(Chain().examples(8000)) == 8000
 
 
 # Sequences and prompts

@@ -101,7 +101,8 @@ def next_token_objective(on: LossOn = "answer") -> Objective:
     """The next-token loss as an objective for `train`, on the answer's tokens or on all but the first."""
 
     def objective(arm: LanguageModel, batch: Sequences, step: int, generator: Generator) -> Tensor:
-        assert isinstance(arm, ARM)
+        if not isinstance(arm, ARM):
+            raise _wrong_kind("next_token_objective", "an ARM", arm)
         return next_token_loss(arm, batch.tokens, _loss_positions(arm, batch, on), batch.attention_mask)
 
     return objective
@@ -123,7 +124,8 @@ def masked_objective(
     """
 
     def objective(mdm: LanguageModel, batch: Sequences, step: int, generator: Generator) -> Tensor:
-        assert isinstance(mdm, MDM)
+        if not isinstance(mdm, MDM):
+            raise _wrong_kind("masked_objective", "an MDM", mdm)
         maskable = _loss_positions(mdm, batch, on)
         t = sample_t(len(batch), generator, t_min=t_min)
         x_t = forward_process(batch.tokens, t, mdm.mask_id, maskable=maskable, schedule=schedule, generator=generator)
@@ -141,6 +143,14 @@ def annealed(length: int, step: int, anneal_steps: int, generator: Generator) ->
     """Attention on its way from causal to full: one random mask for the batch and all layers."""
     causal = torch.ones(length, length, dtype=torch.bool).tril()
     return causal | (torch.rand(length, length, generator=generator) < step / anneal_steps)
+
+
+def _wrong_kind(objective: str, kind: str, model: LanguageModel) -> InputError:
+    return InputError(
+        f"{objective} was given {model!r}.",
+        f"It is a loss of {kind}.",
+        "ARMs are trained with next_token_objective, MDMs with masked_objective; MDM.from_arm makes an MDM of an ARM.",
+    )
 
 
 def _loss_positions(model: LanguageModel, batch: Sequences, on: LossOn) -> Bool[Tensor, "batch pos"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -10,7 +11,7 @@ from torch import Generator, Tensor
 
 from mdmcourse.diffusion.trace import HIDDEN, Recorder, Trace
 from mdmcourse.errors import InputError
-from mdmcourse.models.reading import ARM, MDM
+from mdmcourse.models.reading import ARM, MDM, LanguageModel
 
 Order = Literal["random", "confidence", "margin", "entropy", "left-to-right"]
 
@@ -25,10 +26,10 @@ def distribution(
         al., arXiv 1904.09751).
     Raises InputError if they are out of range.
     """
-    if temperature < 0 or not 0 < top_p <= 1:
+    if not 0 <= temperature < math.inf or not 0 < top_p <= 1:
         raise InputError(
             f"temperature={temperature}, top_p={top_p}.",
-            "A temperature is 0 or more; top_p is above 0 and at most 1.",
+            "A temperature is a finite number, 0 or more; top_p is above 0 and at most 1.",
             "temperature=0 gives the most probable token; temperature=1, top_p=1 the model's own distribution.",
         )
     if temperature == 0:
@@ -49,15 +50,13 @@ def _draw(
     """A token for each row, the probability that the model itself gives it, and the model's distribution."""
     model = logits.float().softmax(dim=-1)
     if temperature == 0:
-        chosen = model.argmax(dim=-1)
-    else:
-        # Random numbers come from the generator's device, so that a seed means the same everywhere.
-        chances = distribution(logits, temperature, top_p)
-        chosen = torch.multinomial(
-            chances.to(generator.device if generator else chances.device), 1, generator=generator
-        )
-        chosen = chosen[:, 0].to(logits.device)
-    return chosen, model.gather(-1, chosen[:, None])[:, 0], model
+        confidence, chosen = model.max(dim=-1)
+        return chosen, confidence, model
+    # Random numbers come from the generator's device, so that a seed means the same everywhere.
+    chances = distribution(logits, temperature, top_p)
+    chosen = torch.multinomial(chances.to(generator.device if generator else chances.device), 1, generator=generator)
+    chosen = chosen.to(logits.device)
+    return chosen[:, 0], model.gather(-1, chosen)[:, 0], model
 
 
 @torch.no_grad()
@@ -81,14 +80,14 @@ def sample_arm(
     batch, length = prompt.shape
     prompt = prompt.to(arm.device)
     tokens = torch.cat([prompt, torch.full((batch, new_tokens), HIDDEN, device=arm.device)], dim=1)
-    recorder = Recorder(tokens, top, "left-to-right")
+    recorder = Recorder(tokens, _alternatives(top, arm), "left-to-right")
     fresh, cache = prompt, None
     for position in range(length, length + new_tokens):
         logits, cache = arm.next_token_logits(fresh, cache)
         chosen, confidence, probabilities = _draw(logits, temperature, top_p, generator)
         here = torch.zeros_like(tokens, dtype=torch.bool)
         here[:, position] = True
-        tokens[:, position] = chosen
+        tokens = tokens.masked_scatter(here, chosen)
         recorder.step(tokens, here, confidence, probabilities, here)
         fresh = chosen[:, None]
     return recorder.trace(forward_passes=new_tokens)
@@ -154,7 +153,7 @@ def sample_mdm(
     generated = hidden.clone()
     block_of = (generated.cumsum(dim=1) - 1) // block_length  # of each generated position, counted in its row
     last_confidence = torch.full(tokens.shape, torch.inf, device=tokens.device)
-    recorder = Recorder(tokens.masked_fill(hidden, HIDDEN), top, order)
+    recorder = Recorder(tokens.masked_fill(hidden, HIDDEN), _alternatives(top, mdm), order)
     passes = 0
     for block, budget in enumerate(_split(steps, blocks)):
         in_block = generated & (block_of == block)
@@ -172,11 +171,11 @@ def sample_mdm(
             keep = _first(rank.masked_fill(~candidates, -torch.inf), due) & candidates
             proposal = tokens.masked_scatter(hidden, chosen)
             spread = last_confidence.masked_scatter(hidden, confidence)
-            older = in_block & ~hidden
             tokens = torch.where(keep, proposal, tokens)
             last_confidence = torch.where(keep, spread, last_confidence)
             again = None
             if remask and left > 1:
+                older = in_block & ~hidden
                 count = torch.full_like(due, remask)
                 again = _first((-last_confidence).masked_fill(~older, -torch.inf), count) & older
                 tokens = tokens.masked_fill(again, mdm.mask_id)
@@ -201,11 +200,11 @@ def _rank(
     if order == "confidence":
         value = confidence
     elif order == "margin":
-        best = probabilities.topk(2, dim=-1).values
-        value = best[:, 0] - best[:, 1]
+        best, second = probabilities.topk(2, dim=-1).values.unbind(dim=-1)
+        value = best - second
     else:
         value = -torch.special.entr(probabilities).sum(dim=-1)
-    return torch.zeros(hidden.shape, device=hidden.device).masked_scatter(hidden, value)
+    return hidden.float().masked_scatter_(hidden, value)
 
 
 def _first(rank: Float[Tensor, "batch pos"], count: Int[Tensor, "batch 1"]) -> Bool[Tensor, "batch pos"]:
@@ -217,6 +216,15 @@ def _first(rank: Float[Tensor, "batch pos"], count: Int[Tensor, "batch 1"]) -> B
 def _split(steps: int, blocks: int) -> list[int]:
     """`steps` divided among `blocks` as evenly as possible, the first ones getting what is over."""
     return [steps // blocks + (block < steps % blocks) for block in range(blocks)] if blocks else []
+
+
+def _alternatives(top: int, model: LanguageModel) -> int:
+    """How many alternatives can be kept: no more than there are tokens."""
+    if top < 0:
+        raise InputError(
+            f"top={top}.", "It is the number of alternatives kept for each step.", "Give 0 to keep none, or more."
+        )
+    return min(top, model.vocab_size)
 
 
 def _check_settings(order: str, steps: int, blocks: int, most: int, remask: int) -> None:

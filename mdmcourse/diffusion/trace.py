@@ -77,12 +77,15 @@ class Trace(Saved):
 
 
 class Recorder:
-    """Collects the steps of a run; a `Trace` at the end."""
+    """Collects the steps of a run; a `Trace` at the end.
+
+    A step only notes references and the few most probable tokens: arranging them by position waits for the end, so
+    that a run costs little more than its forward passes.
+    """
 
     def __init__(self, start: Int[Tensor, "batch pos"], top: int, order: str) -> None:
-        self._states = [start.clone()]
+        self._start, self._top, self._order = start, top, order
         self._steps: list[tuple[Tensor, ...]] = []
-        self._top, self._order = top, order
 
     def step(
         self,
@@ -93,26 +96,25 @@ class Recorder:
         unmasked: Bool[Tensor, "batch pos"],
         remasked: Bool[Tensor, "batch pos"] | None = None,
     ) -> None:
-        """Note one step: the state after it, what was hidden before it, and what the model said at those n places."""
-        shape = tokens.shape
-        spread = torch.full(shape, torch.nan, device=tokens.device)
-        spread[hidden] = confidence.float()
-        ids = torch.full((*shape, self._top), -1, device=tokens.device)
-        chances = torch.full((*shape, self._top), torch.nan, device=tokens.device)
-        if self._top:
-            best = probabilities.topk(self._top, dim=-1)
-            ids[hidden], chances[hidden] = best.indices, best.values.float()
-        self._states.append(tokens.clone())
-        none = torch.zeros_like(unmasked)
-        self._steps.append((spread, unmasked, none if remasked is None else remasked, ids, chances))
+        """Note one step: the state after it, what was hidden before it, and what the model said at those n places.
+
+        The tensors are kept, not copied: the caller must not change them afterwards.
+        """
+        best = probabilities.topk(self._top, dim=-1)
+        remasked = torch.zeros_like(unmasked) if remasked is None else remasked
+        self._steps.append((tokens, hidden, unmasked, remasked, confidence, best.indices, best.values))
 
     def trace(self, forward_passes: int) -> Trace:
-        states = torch.stack(self._states).cpu()
-        if self._steps:
-            columns = [torch.stack(column).cpu() for column in zip(*self._steps, strict=True)]
-        else:
-            none = torch.zeros(0, *states.shape[1:])
-            wide = torch.zeros(0, *states.shape[1:], self._top)
-            columns = [none, none.bool(), none.bool(), wide.long(), wide]
-        confidence, unmasked, remasked, ids, chances = columns
+        shape = (len(self._steps), *self._start.shape)
+        columns = list(zip(*self._steps, strict=True))
+        states = torch.stack([self._start, *(columns[0] if columns else ())]).cpu()
+        hidden, unmasked, remasked = (
+            torch.stack(column).cpu() if columns else torch.zeros(shape, dtype=torch.bool)
+            for column in (columns[1:4] or [()] * 3)
+        )
+        confidence = torch.full(shape, torch.nan)
+        ids = torch.full((*shape, self._top), -1)
+        chances = torch.full((*shape, self._top), torch.nan)
+        for arranged, column in zip((confidence, ids, chances), columns[4:], strict=False):
+            arranged[hidden] = torch.cat(column).cpu().to(arranged.dtype)
         return Trace(states, confidence, unmasked, remasked, ids, chances, forward_passes, self._order)

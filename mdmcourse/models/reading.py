@@ -117,11 +117,11 @@ class LanguageModel:
         self, tokens: Int[Tensor, "batch pos"], attention_mask: Bool[Tensor, "batch pos"] | None = None
     ) -> Bool[Tensor, "batch pos"]:
         """Where the model has a prediction: not at padding, and with a shift not at the first real token."""
-        real = torch.ones_like(tokens, dtype=torch.bool) if attention_mask is None else attention_mask
-        if not self.shift:
-            return real
-        before = torch.nn.functional.pad(real[:, :-1], (1, 0), value=False)
-        return real & before
+        real = torch.ones_like(tokens, dtype=torch.bool) if attention_mask is None else attention_mask.clone()
+        if self.shift:
+            real[:, 1:] &= real[:, :-1].clone()
+            real[:, 0] = False
+        return real
 
     def logits(
         self,
@@ -158,7 +158,7 @@ class LanguageModel:
         is most of the work and the memory. Raises InputError if `where` asks for a row that has no prediction.
         """
         inputs = self.inputs(tokens, attention_mask, visible)
-        if (where & ~self.predicts(tokens, attention_mask)).any():
+        if (where > self.predicts(tokens, attention_mask)).any():
             raise InputError(
                 "A prediction was asked for at padding, or at the first token of a shifted model.",
                 "The decoder scores a token at the position before it; there is none.",
@@ -186,7 +186,7 @@ class LanguageModel:
                 "Later tokens would have no position, and nothing is cut off in silence.",
                 "Shorten the text, or use a model with a longer context.",
             )
-        low, high = int(tokens.min()), int(tokens.max())
+        low, high = torch.stack(tokens.aminmax()).tolist()
         if low < 0 or high >= self.vocab_size:
             raise InputError(
                 f"tokens holds ids from {low} to {high}; the decoder knows 0 to {self.vocab_size - 1}.",

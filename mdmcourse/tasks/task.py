@@ -104,6 +104,8 @@ class Task(ABC):
             raise InputError(
                 f"split={split!r}.", "There are two, and they share no prompt.", 'Use split="train" or "test".'
             )
+        if n < 0:
+            raise InputError(f"n={n} examples.", "A number of examples is 0 or more.", "Ask for 0 or more.")
         found = self._up_to(n, split, seed)
         if len(found) < n:
             raise InputError(
@@ -117,12 +119,15 @@ class Task(ABC):
         """`n` different examples, or as many as could be found."""
         rng = random.Random(f"{self.name} {split} {seed}")
         found: dict[str, Example] = {}
-        for _ in range(100 * n + 1000):
-            if len(found) == n:
-                break
+        # A tenth of the draws falls into the test split, and the last ones of a small task come up rarely: it is given
+        # up only after long in vain.
+        in_vain = 0
+        while len(found) < n and in_vain < 20_000:
+            in_vain += 1
             example, key = self.draw(rng)
-            if held_out(key) == (split == "test"):
-                found.setdefault(example.clean, example)
+            if held_out(key) == (split == "test") and example.clean not in found:
+                found[example.clean] = example
+                in_vain = 0
         return list(found.values())
 
     def sequences(self, tokenizer: Any, n: int, *, split: Split = "train", seed: int = 0) -> Sequences:
@@ -152,9 +157,11 @@ class Task(ABC):
                 if row is not None:
                     by_length[len(row[0])].append(row)
             rows = max(by_length.values(), key=len, default=[])[:n]
-            if rows and len(rows) == n:
+            if len(rows) == n > 0:
                 clean, corrupted, answer, distractor, target = map(torch.tensor, zip(*rows, strict=True))
                 return Prompts(clean, corrupted, answer, distractor, target, self.name)
+            if len(examples) < pool:  # the task has no more
+                break
         raise InputError(
             f"Only {len(rows)} of {len(examples)} examples of {self.name} fit this tokenizer and have one length.",
             f"{n} were asked for. An example fits if the answer's tokens can be told from those of the text beside it.",
