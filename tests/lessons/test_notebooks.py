@@ -73,3 +73,7 @@ def test_nothing_of_the_machine_that_ran_it_is_stored(lesson: nbformat.NotebookN
     text = json.dumps(lesson)
     assert not re.findall(r"/(?:root|home|Users|tmp|work)/\w+", text)
     assert "0x7f" not in text
+
+
+def test_the_machine_that_ran_it_had_no_problem(lesson: nbformat.NotebookNode):
+    assert "PROBLEM" not in json.dumps(lesson)
