@@ -66,6 +66,16 @@ class Prompts(Saved):
     def __len__(self) -> int:
         return self.clean.shape[0]
 
+    def select(self, index: slice | Int[Tensor, " n"]) -> Prompts:
+        """Some of the prompts, in the order of `index`."""
+        columns = (self.clean, self.corrupted, self.answer, self.distractor, self.target)
+        return Prompts(*(column[index] for column in columns), self.task)
+
+    def to(self, device: torch.device | str) -> Prompts:
+        """The same prompts on another device."""
+        columns = (self.clean, self.corrupted, self.answer, self.distractor, self.target)
+        return Prompts(*(column.to(device) for column in columns), self.task)
+
     def __repr__(self) -> str:
         return f"Prompts({self.task}: {len(self)} of {self.clean.shape[1]} tokens)"
 

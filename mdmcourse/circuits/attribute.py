@@ -1,0 +1,264 @@
+"""`attribute`: scores of all edges for any number of prompts, in batches that fit, resumable, over many processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from mdmcourse.circuits.attribution import BatchScores, Method, Settings, attribute_batch
+from mdmcourse.circuits.graph import Graph, Readers
+from mdmcourse.circuits.metrics import Metric
+from mdmcourse.circuits.plan import plan, this_machine
+from mdmcourse.circuits.quadrature import Rule
+from mdmcourse.circuits.scores import Scores
+from mdmcourse.errors import CheckpointError, InputError
+from mdmcourse.models.reading import LanguageModel
+from mdmcourse.storage import read_tensors, write_tensors
+from mdmcourse.tasks.task import Prompts
+
+
+def attribute(
+    model: LanguageModel,
+    prompts: Prompts,
+    method: Method = "eap-ig",
+    steps: int = 5,
+    rule: Rule = "gauss-legendre",
+    metric: str | Metric = "logit_diff",
+    readers: Readers = "kv",
+    batch_size: int | None = None,
+    *,
+    positions: bool = False,
+    keep_prompts: bool = False,
+    save_to: str | Path | None = None,
+    progress: bool = False,
+) -> Scores:
+    """How much every edge of a model matters for a metric, mean over prompts.
+
+    Parameters
+    ----------
+    model: an ARM or an MDM; it is not changed.
+    method, steps, rule, metric, readers, positions: see `mdmcourse.circuits.attribution`.
+    batch_size: prompts computed together; by default as many as fit. If memory runs out it is halved, with a warning.
+    keep_prompts: keep the scores of every single prompt, for bootstraps and split halves.
+    save_to: a file for the result. What is done is saved after every batch beside it, and a run that was killed goes
+        on from there; a run that is already complete is read.
+
+    Under `accelerate launch` the prompts are divided among the processes, and every process gets the whole result.
+
+    Raises InputError for a model, a prompt or a setting that does not fit, and CheckpointError if `save_to` holds
+    the result of something else.
+    """
+    settings = Settings(method, steps, rule, metric, readers, positions)
+    if not len(prompts):
+        raise InputError("There are no prompts.", "A mean over nothing is no number.", "Give at least one prompt.")
+    rank, world = _process()
+    share = torch.arange(len(prompts)).tensor_split(world)[rank]
+    mine = prompts.select(share).to(model.device)
+    record = _fingerprint(model, prompts, settings, keep_prompts)
+    final = None if save_to is None else Path(save_to)
+    if final is not None and final.exists():
+        return _read_final(final, record)
+    partial = None if final is None else final.with_name(f".{final.name}.{rank}-of-{world}.partial")
+    sums = _Sums() if partial is None else _Sums.resume(partial, record)
+    with tqdm(total=len(share), initial=sums.done, desc="attribution", unit="prompt", disable=not progress) as bar:
+        for batch, size in _batches(model, mine, settings, batch_size, sums.done):
+            sums.add(batch, keep_prompts)
+            bar.update(size)
+            if partial is not None:
+                sums.save(partial, record)
+    total = _Sums.joined(_gather(sums, world))
+    graph = Graph.of(model, readers)
+    about = {**settings.about, "task": prompts.task, "model": repr(model), "run": record}
+    scores = total.scores(graph, about)
+    if final is not None:
+        if rank == 0:
+            scores.save(final)
+        _wait(world)
+        assert partial is not None
+        partial.unlink(missing_ok=True)
+    return scores
+
+
+def _batches(
+    model: LanguageModel, prompts: Prompts, settings: Settings, batch_size: int | None, done: int
+) -> Iterator[tuple[BatchScores, int]]:
+    """Batch after batch from prompt `done` on. If memory runs out, the batch is halved and tried again."""
+    if batch_size is None and done < len(prompts):
+        batch_size = plan(
+            model.decoder.config,
+            len(prompts),
+            prompts.clean.shape[1],
+            settings=settings,
+            machine=this_machine(model.device),
+            dtype=model.decoder.dtype,
+            loaded=True,
+        ).batch_size
+    size = batch_size or 1
+    if size < 1:
+        raise InputError(f"batch_size={size}.", "A batch holds at least one prompt.", "Give 1 or more, or leave it out.")
+    while done < len(prompts):
+        count = min(size, len(prompts) - done)
+        try:
+            batch = attribute_batch(model, prompts.select(slice(done, done + count)), settings)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error) or count == 1:
+                raise
+            size = count // 2
+        else:
+            yield batch, count
+            done += count
+            continue
+        # Out of the except block, so that the failed batch's tensors can go.
+        if model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        warnings.warn(f"Out of memory with {count} prompts at a time: going on with {size}.", stacklevel=3)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Is it that? On a CPU PyTorch raises a plain RuntimeError that says so."""
+    told = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return told or "not enough memory" in str(error) or "can't allocate memory" in str(error)
+
+
+@dataclass
+class _Sums:
+    """Sums over the prompts that are done. In float64, so that the order of batches and processes makes no difference
+    that anybody sees."""
+
+    done: int = 0
+    values: Tensor | None = None
+    by_position: Tensor | None = None
+    by_prompt: list[Tensor] = field(default_factory=list)
+    clean: float = 0.0
+    corrupted: float = 0.0
+
+    def add(self, batch: BatchScores, keep_prompts: bool) -> None:
+        scores = batch.scores
+        if scores.ndim == 4:
+            share = scores.double().sum(dim=0)
+            self.by_position = share if self.by_position is None else self.by_position + share
+            scores = scores.sum(dim=1)
+        total = scores.double().sum(dim=0)
+        self.values = total if self.values is None else self.values + total
+        if keep_prompts:
+            self.by_prompt.append(scores.float())
+        self.clean += float(batch.clean.double().sum())
+        self.corrupted += float(batch.corrupted.double().sum())
+        self.done += len(batch.clean)
+
+    def save(self, path: Path, record: str) -> None:
+        tensors = {"values": self.values, "by_position": self.by_position}
+        if self.by_prompt:
+            tensors["by_prompt"] = torch.cat(self.by_prompt)
+        present = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+        about = {"run": record, "done": self.done, "clean": self.clean, "corrupted": self.corrupted}
+        write_tensors(path, present, about)
+
+    @classmethod
+    def resume(cls, path: Path, record: str) -> _Sums:
+        """What an earlier run of the same saved, or nothing yet."""
+        if not path.exists():
+            return cls()
+        tensors, about = read_tensors(path)
+        if about.pop("run") != record:
+            raise _other_run(path)
+        by_prompt = [tensors["by_prompt"]] if "by_prompt" in tensors else []
+        return cls(values=tensors["values"], by_position=tensors.get("by_position"), by_prompt=by_prompt, **about)
+
+    @classmethod
+    def joined(cls, parts: list[_Sums]) -> _Sums:
+        """The sums of all processes, in their order."""
+        parts = [part for part in parts if part.values is not None]
+
+        def total(tensors: list[Tensor | None]) -> Tensor | None:
+            found = [tensor for tensor in tensors if tensor is not None]
+            return torch.stack(found).sum(dim=0) if found else None
+
+        return cls(
+            done=sum(part.done for part in parts),
+            values=total([part.values for part in parts]),
+            by_position=total([part.by_position for part in parts]),
+            by_prompt=[tensor for part in parts for tensor in part.by_prompt],
+            clean=sum(part.clean for part in parts),
+            corrupted=sum(part.corrupted for part in parts),
+        )
+
+    def scores(self, graph: Graph, about: dict[str, Any]) -> Scores:
+        assert self.values is not None
+        return Scores(
+            values=(self.values / self.done).float(),
+            layers=graph.layers,
+            heads=graph.heads,
+            kv_heads=graph.kv_heads,
+            clean=self.clean / self.done,
+            corrupted=self.corrupted / self.done,
+            prompts=self.done,
+            about=about,
+            by_prompt=torch.cat(self.by_prompt) if self.by_prompt else None,
+            by_position=None if self.by_position is None else (self.by_position / self.done).float(),
+        )
+
+
+def _fingerprint(model: LanguageModel, prompts: Prompts, settings: Settings, keep_prompts: bool) -> str:
+    """The same for the same run, and for no other: of weights the shapes and their first and last numbers are read."""
+    digest = hashlib.sha256()
+    digest.update(json.dumps([settings.about, settings.positions, keep_prompts, repr(model)], default=str).encode())
+    for column in (prompts.clean, prompts.corrupted, prompts.answer, prompts.distractor, prompts.target):
+        digest.update(column.cpu().numpy().tobytes())
+    for name, weight in model.decoder.named_parameters():
+        ends = torch.cat([weight.detach().flatten()[:8], weight.detach().flatten()[-8:]]).float().cpu()
+        digest.update(f"{name}{tuple(weight.shape)}".encode() + ends.numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _read_final(path: Path, record: str) -> Scores:
+    scores = Scores.load(path)
+    if scores.about.get("run") != record:
+        raise _other_run(path)
+    return scores
+
+
+def _other_run(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path} holds scores of another model, other prompts or other settings.",
+        "Going on from it would mix two results.",
+        "Give another save_to, or delete that file.",
+    )
+
+
+# Many processes
+
+
+def _process() -> tuple[int, int]:
+    """This process's number, and how many there are: more than one only under `accelerate launch` (or torchrun)."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return 0, 1
+    from accelerate import PartialState
+
+    state = PartialState()
+    return state.process_index, state.num_processes
+
+
+def _gather(sums: _Sums, world: int) -> list[_Sums]:
+    if world == 1:
+        return [sums]
+    from accelerate.utils import gather_object
+
+    return gather_object([sums])
+
+
+def _wait(world: int) -> None:
+    if world > 1:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()

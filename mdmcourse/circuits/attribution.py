@@ -1,0 +1,163 @@
+"""Attribution: the importance of all edges at once, from a handful of backward passes.
+
+The score of an edge u -> v estimates how much of the metric M is lost if v alone is sent what u writes on the corrupted
+prompt (u' there, u on the clean prompt; x_v is what v reads):
+
+eap                 (u - u') . dM/dx_v at the clean prompt (Syed et al., arXiv 2310.10348)
+eap-ig              (u - u') . the mean over alpha of dM/dx_v, the input embedding being
+                    corrupted + alpha (clean - corrupted) (Hanna et al., arXiv 2403.17806)
+eap-ig-activations  the same, but what is moved is each group of sources in turn, everything upstream of it being clean
+exact               M(clean) - M(clean but for this edge): one forward pass an edge
+
+summed over positions and d_model.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mdmcourse.circuits.adapter import Anatomy, anatomy, frozen
+from mdmcourse.circuits.capture import Written, one_key_per_query_head, recording, target_logits
+from mdmcourse.circuits.gradients import Group, ReaderGradients, contract, groups, reading, written_by
+from mdmcourse.circuits.graph import Graph, Readers
+from mdmcourse.circuits.intervention import rerouted
+from mdmcourse.circuits.metrics import Metric, get_metric, judge
+from mdmcourse.circuits.quadrature import Rule, quadrature
+from mdmcourse.errors import InputError
+from mdmcourse.models.reading import LanguageModel
+from mdmcourse.tasks.task import Prompts
+
+Method = Literal["eap", "eap-ig", "eap-ig-activations", "exact"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to attribute.
+
+    Attributes
+    ----------
+    method: see above.
+    steps, rule: of the integral, for the two methods that have one.
+    metric: "logit_diff", "answer_logprob", "kl", or a function (see `metrics`).
+    readers: "kv" or "query" (see `Graph.of`).
+    positions: keep the share of every token position too.
+    """
+
+    method: Method = "eap-ig"
+    steps: int = 5
+    rule: Rule = "gauss-legendre"
+    metric: str | Metric = "logit_diff"
+    readers: Readers = "kv"
+    positions: bool = False
+
+    def __post_init__(self) -> None:
+        if self.method not in get_args(Method):
+            raise InputError(
+                f"method={self.method!r}.", "It is not a method of attribution.", f"Use one of {get_args(Method)}."
+            )
+        if self.method == "exact" and self.positions:
+            raise InputError(
+                "method='exact' with positions=True.",
+                "An edge is patched at all positions at once: there is no share of one position.",
+                'Leave positions out, or use "eap-ig".',
+            )
+        quadrature(self.rule, self.steps)
+        get_metric(self.metric)
+
+    @property
+    def about(self) -> dict[str, object]:
+        """For the record: what has a bearing on the scores."""
+        integral = {"steps": self.steps, "rule": self.rule} if self.method.startswith("eap-ig") else {}
+        return {"method": self.method, **integral, "metric": get_metric(self.metric)[0], "readers": self.readers}
+
+
+@dataclass(frozen=True)
+class BatchScores:
+    """Scores of every prompt of a batch, and its metric on the clean and the corrupted prompt.
+
+    `scores` is [batch source reader], or with positions [batch pos source reader].
+    """
+
+    scores: Tensor
+    clean: Float[Tensor, " batch"]
+    corrupted: Float[Tensor, " batch"]
+
+
+def attribute_batch(model: LanguageModel, prompts: Prompts, settings: Settings) -> BatchScores:
+    """The scores of every prompt of one batch, computed together."""
+    graph = Graph.of(model, settings.readers)
+    metric = get_metric(settings.metric)[1]
+    with ExitStack() as stack:
+        parts = anatomy(model.decoder)
+        stack.enter_context(frozen(model.decoder))
+        if settings.readers == "query":
+            parts = stack.enter_context(one_key_per_query_head(parts))
+        with torch.no_grad():
+            with recording(parts) as corrupted:
+                corrupted_logits = target_logits(model, prompts.corrupted, prompts.target)
+            with recording(parts) as clean:
+                clean_logits = target_logits(model, prompts.clean, prompts.target)
+            values = [judge(metric, logits, prompts, clean_logits) for logits in (clean_logits, corrupted_logits)]
+        batch = _Batch(model, parts, graph, prompts, metric, clean, corrupted, clean_logits)
+        if settings.method == "exact":
+            scores = batch.one_edge_at_a_time(values[0])
+        elif settings.method == "eap-ig-activations":
+            scores = batch.empty(settings.positions)
+            for group in groups(graph):
+                batch.add(scores, [group], group, quadrature(settings.rule, settings.steps))
+        else:
+            points = [(1.0, 1.0)] if settings.method == "eap" else quadrature(settings.rule, settings.steps)
+            scores = batch.empty(settings.positions)
+            batch.add(scores, groups(graph), ("input", 0), points)
+    return BatchScores(scores.cpu(), *(value.cpu() for value in values))
+
+
+@dataclass
+class _Batch:
+    """A batch of prompts with its clean and its corrupted run."""
+
+    model: LanguageModel
+    parts: Anatomy
+    graph: Graph
+    prompts: Prompts
+    metric: Metric
+    clean: Written
+    corrupted: Written
+    clean_logits: Tensor
+
+    def empty(self, positions: bool) -> Tensor:
+        """Scores to be added to."""
+        batch, pos = self.prompts.clean.shape
+        dtype = torch.promote_types(self.clean.input.dtype, torch.float32)
+        shape = (batch, pos) if positions else (batch,)
+        return torch.zeros(*shape, self.graph.n_sources, self.graph.n_readers, dtype=dtype)
+
+    def add(self, scores: Tensor, chosen: list[Group], moved: Group, points: list[tuple[float, float]]) -> None:
+        """Add the scores of the edges that leave the `chosen` sources, gradients being taken while `moved` stands at
+        corrupted + alpha (clean - corrupted), for each (alpha, weight) of `points`."""
+        gradients = ReaderGradients(self.graph, self.parts, self.clean.input)
+        clean, corrupted = written_by(self.clean, moved), written_by(self.corrupted, moved)
+        for alpha, weight in points:
+            with torch.enable_grad(), reading(self.parts, moved, torch.lerp(corrupted, clean, alpha)) as read:
+                logits = target_logits(self.model, self.prompts.clean, self.prompts.target)
+                value = judge(self.metric, logits, self.prompts, self.clean_logits).sum()
+                gradients.add(read, value, weight)
+        contract(self.graph, self.parts, self.clean.minus(self.corrupted), gradients.values, chosen, scores)
+
+    def one_edge_at_a_time(self, clean_value: Float[Tensor, " batch"]) -> Float[Tensor, "batch source reader"]:
+        """What the metric loses when one edge carries the corrupted value."""
+        scores = self.empty(positions=False)
+        for row, column in self.graph.exists.nonzero().tolist():
+            removed = torch.zeros_like(self.graph.exists)
+            removed[row, column] = True
+            with torch.no_grad(), rerouted(self.parts, self.graph, removed, self.corrupted):
+                logits = target_logits(self.model, self.prompts.clean, self.prompts.target)
+                patched = judge(self.metric, logits, self.prompts, self.clean_logits)
+            scores[:, row, column] = (clean_value - patched).cpu()
+        return scores

@@ -1,0 +1,150 @@
+"""Running a circuit: the clean prompt, with every edge outside the circuit carrying something else.
+
+A reader v is sent the residual stream of its own run plus, for every removed edge u -> v, (replacement of u - what u
+writes in this run). With the corrupted run as replacement, all edges in give the clean run and no edges in give the
+corrupted run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from mdmcourse.circuits.adapter import Anatomy, normed
+from mdmcourse.circuits.capture import Written, after, before, before_block, head_outputs
+from mdmcourse.circuits.graph import Graph
+from mdmcourse.errors import InputError
+
+Ablation = Literal["counterfactual", "zero", "mean", "mean-position"]
+
+
+@contextmanager
+def rerouted(
+    parts: Anatomy, graph: Graph, removed: Bool[Tensor, "source reader"], replacement: Written
+) -> Iterator[None]:
+    """In the forward passes of the block, removed edges carry `replacement`.
+
+    `replacement` may have a batch or position axis of length 1: then it is the same for all of them. Layers that lose
+    no edge are left alone, to the last bit.
+    """
+    edges = _Rerouting(parts, graph, removed, replacement)
+    with ExitStack() as stack:
+        stack.callback(before_block(parts.layers[0].block, edges.of_input).remove)
+        for index, layer in enumerate(parts.layers):
+            columns = graph.attention_readers(index)
+            if edges.loses(slice(columns["q"].start, columns["v"].stop)):
+                stack.callback(before(layer.attention_norm, edges.read_by_heads(index)).remove)
+                for module in {projection.module for projection in layer.projections.values()}:
+                    stack.callback(after(module, edges.project(index, module)).remove)
+            if any(edges.leaves[graph.heads_of(index)]):
+                stack.callback(before(layer.output, edges.of_heads(index)).remove)
+            if edges.loses(slice(column := graph.mlp_reader(index), column + 1)):
+                stack.callback(before(layer.mlp_norm, edges.read_by(column)).remove)
+            if edges.leaves[graph.mlp_of(index)]:
+                stack.callback(after(layer.mlp, edges.of_mlp(index)).remove)
+        if edges.loses(slice(graph.logits_reader, None)):
+            stack.callback(before(parts.final_norm, edges.read_by(graph.logits_reader)).remove)
+        yield
+
+
+class _Rerouting:
+    """What the hooks of one circuit share: how far each source, in this run, is from its replacement."""
+
+    def __init__(self, parts: Anatomy, graph: Graph, removed: Tensor, replacement: Written) -> None:
+        self.parts, self.graph, self.replacement = parts, graph, replacement
+        self.removed = removed & graph.exists
+        self.leaves = self.removed.any(dim=1).tolist()  # does the source lose an edge at all?
+        self.change = torch.empty(0)  # replacement minus current value: [source, batch, pos, d_model]
+        self.normed = torch.empty(0)  # what a layer's q, k and v readers read: [reader, batch, pos, d_model]
+
+    def loses(self, columns: slice) -> bool:
+        return bool(self.removed[:, columns].any())
+
+    # Sources: note replacement minus current value
+
+    def of_input(self, stream: Tensor) -> None:
+        self.change = stream.new_zeros(self.graph.n_sources, *stream.shape)
+        if self.leaves[0]:
+            self.change[0] = self.replacement.input.to(stream) - stream
+
+    def of_heads(self, index: int) -> Callable[[Tensor], None]:
+        def note(results: Tensor) -> None:
+            change = self.replacement.heads[index].to(results) - results
+            of_heads = head_outputs(self.parts.layers[index], change).transpose(0, 1)
+            self.change[self.graph.heads_of(index)] = of_heads.to(self.change)
+
+        return note
+
+    def of_mlp(self, index: int) -> Callable[[Tensor], None]:
+        def note(output: Tensor) -> None:
+            change = self.replacement.mlps[index].to(output) - output
+            self.change[self.graph.mlp_of(index)] = change.to(self.change)
+
+        return note
+
+    # Readers: add it for the removed edges
+
+    def read_by(self, column: int) -> Callable[[Tensor], Tensor]:
+        def change(stream: Tensor) -> Tensor:
+            return stream + self._removed_into(slice(column, column + 1)).to(stream)[0]
+
+        return change
+
+    def read_by_heads(self, index: int) -> Callable[[Tensor], None]:
+        columns = self.graph.attention_readers(index)
+        norm = self.parts.layers[index].attention_norm
+
+        def note(stream: Tensor) -> None:
+            changed = self._removed_into(slice(columns["q"].start, columns["v"].stop)).to(stream)
+            self.normed = normed(norm, changed.add_(stream))
+
+        return note
+
+    def project(self, index: int, module: nn.Module) -> Callable[[Tensor], Tensor]:
+        """Compute a module's output anew, every head from what it reads itself."""
+        columns = self.graph.attention_readers(index)
+        mine = {kind: each for kind, each in self.parts.layers[index].projections.items() if each.module is module}
+
+        def again(output: Tensor) -> Tensor:
+            output = output.clone()
+            for kind, projection in mine.items():
+                rows = slice(columns[kind].start - columns["q"].start, columns[kind].stop - columns["q"].start)
+                of_heads = torch.einsum("hbpd,hed->bphe", self.normed[rows], projection.weight)
+                if projection.bias is not None:
+                    of_heads = of_heads + projection.bias
+                output[..., projection.rows] = of_heads.flatten(-2)
+            return output
+
+        return again
+
+    def _removed_into(self, columns: slice) -> Float[Tensor, "reader batch pos d_model"]:
+        """What the removed edges into these readers add to the residual stream."""
+        upstream = int(self.graph.upstream[columns].max())
+        removed = self.removed[:upstream, columns].to(self.change)
+        return torch.einsum("sr,sbpd->rbpd", removed, self.change[:upstream])
+
+
+def ablated(kind: Ablation, clean: Written, corrupted: Written) -> Written:
+    """What removed edges carry.
+
+    kind: "counterfactual" what the source writes on the corrupted prompt, "zero" nothing, "mean" what it writes on
+        average over the clean prompts and their positions, "mean-position" the same at each position separately.
+    """
+    if kind == "counterfactual":
+        return corrupted
+    if kind == "zero":
+        return clean.map(lambda x: torch.zeros_like(x[:1, :1]))
+    if kind == "mean":
+        return clean.map(lambda x: x.mean(dim=(0, 1), keepdim=True))
+    if kind == "mean-position":
+        return clean.map(lambda x: x.mean(dim=0, keepdim=True))
+    raise InputError(
+        f"ablation={kind!r}.",
+        "It is not something that a removed edge can carry.",
+        f"Use one of {', '.join(get_args(Ablation))}.",
+    )

@@ -1,0 +1,178 @@
+"""How much memory and time attribution takes, before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from mdmcourse.circuits.attribution import Settings
+from mdmcourse.circuits.graph import Graph
+from mdmcourse.circuits.gradients import groups
+from mdmcourse.errors import InputError
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where it would run.
+
+    Attributes
+    ----------
+    name: for the reader.
+    memory: bytes that the model and its attribution may take together.
+    flops: floating-point operations a second that a forward pass really gets.
+    """
+
+    name: str
+    memory: float
+    flops: float
+
+
+# Data-sheet bf16 rates (dense) times .3, a common share for batches as small as these.
+MACHINES = {
+    "80 GB card (H100)": Machine("80 GB card (H100)", 80e9, 0.3 * 989e12),
+    "80 GB card (A100)": Machine("80 GB card (A100)", 80e9, 0.3 * 312e12),
+    "24 GB card (RTX 4090)": Machine("24 GB card (RTX 4090)", 24e9, 0.3 * 165e12),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What attribution takes.
+
+    Attributes
+    ----------
+    machine: where.
+    weights: bytes of the model.
+    per_prompt: bytes that every prompt of a batch adds.
+    batch_size: the largest batch that fits.
+    seconds: for all prompts.
+    """
+
+    machine: Machine
+    weights: float
+    per_prompt: float
+    batch_size: int
+    seconds: float
+
+    @property
+    def peak(self) -> float:
+        """Bytes at the highest point."""
+        return self.weights + self.batch_size * self.per_prompt
+
+    def __repr__(self) -> str:
+        return (
+            f"Plan({self.machine.name}: batches of {self.batch_size}, {_size(self.peak)} at most "
+            f"({_size(self.weights)} weights + {_size(self.per_prompt)} a prompt), about {_time(self.seconds)})"
+        )
+
+
+def plan(
+    config: Any,
+    prompts: int,
+    positions: int,
+    *,
+    settings: Settings | None = None,
+    machine: Machine | None = None,
+    dtype: torch.dtype = torch.float32,
+    loaded: bool = False,
+) -> Plan:
+    """Memory and time for `prompts` prompts of `positions` tokens, on a machine (default: this one).
+
+    config: of a Hugging Face decoder. It is arithmetic on shapes: no weights are loaded.
+    loaded: the weights are on the machine already, so that `machine.memory` is what is left beside them.
+    Raises InputError if not even one prompt at a time fits.
+    """
+    settings = settings or Settings()
+    machine = machine or this_machine()
+    shape = _Shape(config)
+    weights = shape.parameters * dtype.itemsize
+    per_prompt = shape.bytes_per_prompt(positions, settings, dtype.itemsize)
+    room = 0.9 * machine.memory - (0 if loaded else weights)
+    fits = int(room // per_prompt)
+    if fits < 1:
+        raise InputError(
+            f"{_size(weights)} of weights and {_size(per_prompt)} for a prompt do not fit {machine.name} with "
+            f"{_size(machine.memory)}.",
+            "Attribution would run out of memory on the first prompt.",
+            "Use a smaller dtype (bfloat16), several devices (device_map), or shorter prompts.",
+        )
+    graph = Graph.of(config, settings.readers)
+    backward = {"eap": 1, "eap-ig": settings.steps, "eap-ig-activations": settings.steps * len(groups(graph))}
+    # A forward pass is 2 operations a weight and token; a backward pass to activations only is as much again.
+    passes = 2 + (graph.n_edges if settings.method == "exact" else 2 * backward[settings.method])
+    seconds = passes * 2 * shape.parameters * prompts * positions / machine.flops
+    return Plan(machine, weights, per_prompt, min(fits, prompts), seconds)
+
+
+def this_machine(device: torch.device | str = "cpu") -> Machine:
+    """This machine as it is now: free memory, and the rate of a quick matrix product."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+        return Machine(torch.cuda.get_device_name(device), free, _measured_flops(device))
+    import psutil
+
+    return Machine(f"this machine ({device.type})", psutil.virtual_memory().available, _measured_flops(device))
+
+
+def _measured_flops(device: torch.device, n: int = 1024) -> float:
+    import time
+
+    one = torch.rand(n, n, device=device)
+    best = float("inf")
+    for _ in range(3):
+        started = time.perf_counter()
+        float((one @ one)[0, 0])  # reading a number waits for the device
+        best = min(best, time.perf_counter() - started)
+    return 2 * n**3 / best
+
+
+class _Shape:
+    """The sizes of a decoder, from its config."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+        self.d_model, self.layers = config.hidden_size, config.num_hidden_layers
+        self.heads = config.num_attention_heads
+        self.kv_heads = getattr(config, "num_key_value_heads", None) or self.heads
+        self.d_head = getattr(config, "head_dim", None) or self.d_model // self.heads
+        self.d_ff = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * self.d_model
+        self.gated = config.model_type != "gpt2"
+
+    @property
+    def parameters(self) -> int:
+        attention = self.d_model * self.d_head * (2 * self.heads + 2 * self.kv_heads)
+        mlp = (3 if self.gated else 2) * self.d_model * self.d_ff
+        rows = self.config.vocab_size * (1 if self.config.tie_word_embeddings else 2)
+        return self.layers * (attention + mlp) + rows * self.d_model
+
+    def bytes_per_prompt(self, positions: int, settings: Settings, itemsize: int) -> float:
+        graph = Graph.of(self.config, settings.readers)
+        gradients = 4 * graph.n_readers * self.d_model
+        recorded = self.layers * (self.heads * self.d_head + self.d_model)
+        # two runs in the model's type, their difference in float32
+        sources = (2 * itemsize + 4) * recorded
+        # What autograd keeps of a layer: the residual stream (twice), both norms in float32, q, k, v, the heads'
+        # results, and the MLP's inner activations.
+        kept = itemsize * (4 * self.d_model + self.d_head * (2 * self.heads + 2 * self.kv_heads) + 4 * self.d_ff)
+        graph_of_autograd = self.layers * (kept + 16 * self.d_model)
+        # the readers of one layer on their way through the norm, or the heads of one layer written out
+        passing = 4 * 2 * graph.readers_per_layer * self.d_model
+        once = 4 * graph.n_sources * graph.n_readers * (positions if settings.positions else 1)
+        logits = 4 * 4 * self.config.vocab_size
+        return positions * (gradients + sources + graph_of_autograd + passing) + once + logits
+
+
+def _size(count: float) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f} B"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
