@@ -46,7 +46,7 @@ $(VENV)/.book: $(VENV)/.test
 	@touch $@
 
 lab: $(VENV)/.lab
-	@$(BIN)/jupyter lab --port=$(PORT) $(ALLOW_ROOT) --LabApp.default_url=/lab/tree/lessons/00_start_here.ipynb $(ARGS)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --port=$(PORT) $(ALLOW_ROOT) --LabApp.default_url=/lab/tree/lessons/00_start_here.ipynb $(ARGS)
 
 test: $(VENV)/.test
 	$(BIN)/ruff check .

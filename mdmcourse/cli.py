@@ -48,8 +48,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="accuracy of every member of a pair on its tasks")
     evaluate.add_argument("pair", help="for example toy-chain")
     evaluate.add_argument("--seed", type=int, action="append", help="of the ARM; may be repeated (default: all)")
-    evaluate.add_argument("--prompts", type=int, default=500, metavar="N", help="held-out prompts a task (%(default)s)")
-    evaluate.add_argument("--device", help="cpu, cuda or mps (default: cpu)")
+    evaluate.add_argument(
+        "--prompts", type=_positive, default=500, metavar="N", help="held-out prompts a task (%(default)s)"
+    )
+    evaluate.add_argument("--device", choices=("cpu", "cuda", "mps"), help="(default: cpu)")
     evaluate.add_argument("--json", action="store_true", help="for programs")
     evaluate.set_defaults(run=_evaluate)
 
@@ -62,6 +64,13 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--threads", type=int, default=1, help="CPU threads; more than one may change the last bits")
     train.set_defaults(run=_train_toys)
     return parser
+
+
+def _positive(text: str) -> int:
+    """For argparse: a whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -98,6 +107,11 @@ def _evaluate(options: argparse.Namespace) -> int:
                     f"{result['seed']:>4}  {member:<19} {task:<12} {row['first_token']:>11.3f} "
                     f"{row['whole_answer']:>13.3f}   {each}"
                 )
+    print(
+        "first token: the first that is asked for (in countdown the first operator), it and all after it masked;\n"
+        "whole answer: written by the model itself;\n"
+        "each token, one pass: an ARM sees the right ones before it, an MDM none"
+    )
     return 0
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mdmcourse import storage
-from mdmcourse.errors import CheckpointError
+from mdmcourse.errors import CheckpointError, InputError
 from mdmcourse.models import ARM, MDM, ToyConfig, load_model, save_model, toy_arm
 from mdmcourse.models.checkpoint import load_decoder
 
@@ -345,3 +345,9 @@ def test_a_dataclass_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         Other.load(tmp_path / "it.safetensors")
     assert_three_parts(caught.value, str(tmp_path / "it.safetensors"), "Measurement", "Other")
+
+
+def test_a_device_that_is_not_there_is_refused(saved: Path):
+    for device in ("cuda:0" if not torch.cuda.is_available() else "xpu", "gpu"):
+        with pytest.raises(InputError, match="no device"):
+            load_model(saved, device=device)

@@ -84,6 +84,14 @@ def test_evaluate_prints_a_table_too(capsys: pytest.CaptureFixture[str]):
     assert "arm-trained-on" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("arguments", [["--prompts", "0"], ["--prompts", "-3"], ["--device", "gpu"]], ids=str)
+def test_arguments_out_of_range_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", "toy-chain", *arguments])
+    assert stop.value.code == 2
+    assert arguments[0] in capsys.readouterr().err
+
+
 def test_a_reader_that_leaves_early_is_no_error():
     command = [sys.executable, "-m", "mdmcourse.cli", "doctor"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -413,7 +413,7 @@ def test_a_trace_survives_saving(mdm, tmp_path, tokens):
     ("setting", "seen"),
     [
         ({"order": "alphabetical"}, "order='alphabetical'"),
-        ({"steps": 0}, "0 steps"),
+        ({"steps": 0}, "0 steps for 8 masks"),
         ({"steps": 3, "block_length": 2}, "3 steps for 4 blocks"),
         ({"block_length": 0}, "block_length=0"),
         ({"block_length": -1}, "block_length=-1"),
@@ -431,6 +431,21 @@ def test_a_trace_survives_saving(mdm, tmp_path, tokens):
 def test_settings_out_of_range_are_refused(mdm, setting, seen):
     with without_shape_checks(), pytest.raises(InputError, match=seen):
         sample_mdm(mdm, blank(), **setting)
+
+
+def test_the_other_kind_of_model_and_text_are_refused(mdm):
+    arm = ARM(mdm.decoder)
+    with without_shape_checks():
+        with pytest.raises(InputError, match="sample_mdm was given ARM"):
+            sample_mdm(arm, blank())
+        with pytest.raises(InputError, match="sample_arm was given MDM"):
+            sample_arm(mdm, random_tokens(1, 3), 2)
+        with pytest.raises(InputError, match="of type str"):
+            sample_arm(arm, "a text", 2)
+        with pytest.raises(InputError, match="of type str"):
+            sample_mdm(mdm, "a text")
+    with pytest.raises(InputError, match="count=-1 masks"):
+        mdm.append_masks(random_tokens(1, 3), -1)
 
 
 def test_no_more_alternatives_are_kept_than_there_are_tokens(mdm):

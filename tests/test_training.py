@@ -306,3 +306,9 @@ if __name__ == "__main__":  # the run that is killed
     torch.set_num_threads(1)
     if sys.stdin.readline():  # nothing comes if the test is gone
         run(new_model(), CONFIG, checkpoint=sys.argv[1], on_log=lambda log: print(log.rows[-1]["step"], flush=True))
+
+
+@pytest.mark.parametrize("wrong", [{"steps": -1}, {"steps": 5, "batch_size": 0}, {"steps": 5, "log_every": 0}], ids=str)
+def test_settings_out_of_range_are_refused(wrong: dict[str, int]):
+    with pytest.raises(InputError, match="TrainConfig"):
+        TrainConfig(**wrong)

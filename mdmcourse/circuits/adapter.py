@@ -169,7 +169,7 @@ def _slides(config: Any) -> bool:
 
 def _why_not(config: Any) -> str:
     if any(getattr(config, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts")):
-        return "it is a mixture of experts: which expert reads is decided anew in every run, and no edge stands for that"
+        return "it is a mixture of experts: which of them read is decided anew in every run, and no edge stands for it"
     return "nobody has written down where its heads and norms are"
 
 
@@ -186,7 +186,8 @@ def _refused(family: str, why: str) -> InputError:
 
 def normed(norm: nn.Module, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
     """What a norm makes of x, without calling the hooks on it."""
-    return norm.forward(x)
+    forward: Any = norm.forward
+    return forward(x)
 
 
 def norm_gradient(
@@ -197,9 +198,10 @@ def norm_gradient(
     RMSNorm, y = w * x / r with r = sqrt(mean(x^2) + eps):  J^T g = (w g - x mean(x w g) / r^2) / r.
     LayerNorm is the same with x - mean(x) for x, and the mean taken out of the result. `g` is overwritten.
     """
-    weight = norm.weight.detach().to(g.dtype)
+    parameters: Any = norm
+    weight = parameters.weight.detach().to(g.dtype)
     centred = isinstance(norm, nn.LayerNorm)
-    eps = norm.eps if isinstance(norm, nn.LayerNorm) else norm.variance_epsilon
+    eps = norm.eps if isinstance(norm, nn.LayerNorm) else parameters.variance_epsilon
     x = x.to(g.dtype)
     if centred:
         x = x - x.mean(dim=-1, keepdim=True)

@@ -105,7 +105,7 @@ def _batches(
         ).batch_size
     size = batch_size or 1
     if size < 1:
-        raise InputError(f"batch_size={size}.", "A batch holds at least one prompt.", "Give 1 or more, or leave it out.")
+        raise InputError(f"batch_size={size}.", "A batch holds at least one prompt.", "Give 1 or more, or none.")
     while done < len(prompts):
         count = min(size, len(prompts) - done)
         try:

@@ -132,7 +132,7 @@ def one_key_per_query_head(parts: Anatomy) -> Iterator[Anatomy]:
                 stack.callback(after(shared.module, _copies(shared, parts.groups)).remove)
             # transformers itself repeats key and value heads so often; now they are repeated already.
             stack.callback(setattr, layer.attention, "num_key_value_groups", layer.attention.num_key_value_groups)
-            layer.attention.num_key_value_groups = 1
+            setattr(layer.attention, "num_key_value_groups", 1)  # noqa: B010
             layers.append(replace(layer, k=_repeated(layer.k, parts.groups), v=_repeated(layer.v, parts.groups)))
         yield replace(parts, layers=tuple(layers), groups=1)
 

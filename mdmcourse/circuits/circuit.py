@@ -6,7 +6,7 @@ import heapq
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool
@@ -118,7 +118,7 @@ class Circuit(Saved):
         return circuit.pruned() if prune else circuit
 
     def pruned(self) -> Circuit:
-        """Without dead ends: edges from nodes that nothing from the input reaches, or into nodes that reach no logits."""
+        """Without dead ends: edges from nodes that the input does not reach, or into nodes that reach no logits."""
         graph = self.graph
         fed = torch.zeros(graph.n_sources, dtype=torch.bool)
         fed[0] = True
@@ -230,7 +230,9 @@ class Circuit(Saved):
             node, _, kind = reader.partition("<")
             layer, _, head = node.partition(".kv")
             nodes = [f"{layer}.h{int(head) * group + member}" for member in range(group)] if head else [node]
-            about = {"reader": reader} if scores is None else {"reader": reader, "score": float(scores.values[row, column])}
+            about: dict[str, Any] = {"reader": reader}
+            if scores is not None:
+                about["score"] = float(scores.values[row, column])
             for each in nodes:
                 found.add_edge(self.graph.sources[row], each, key=kind.rstrip(">") or None, **about)
         return found

@@ -14,7 +14,6 @@ upstream of a reader are always the first few rows of its column.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from mdmcourse.circuits.attribution import Settings
-from mdmcourse.circuits.graph import Graph
 from mdmcourse.circuits.gradients import groups
+from mdmcourse.circuits.graph import Graph
 from mdmcourse.errors import InputError
 
 

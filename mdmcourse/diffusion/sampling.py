@@ -75,6 +75,9 @@ def sample_arm(
     `temperature` and `top_p` as in `distribution`. `top` alternatives are kept for each step. Prompts have one length
     and no padding.
     """
+    if not isinstance(arm, ARM):
+        raise InputError(f"sample_arm was given {arm!r}.", "It writes with an ARM.", "Use sample_mdm for an MDM.")
+    arm._check(prompt, None)
     _check_lengths(arm.max_length, prompt, new_tokens)
     distribution(torch.zeros(1, 1), temperature, top_p)  # refuses values out of range before any work
     batch, length = prompt.shape
@@ -117,7 +120,7 @@ def sample_mdm(
     ----------
     tokens: token ids, with `mdm.mask_id` where something is to be written. Not changed.
     steps: defaults to one a mask (of the row that has most). Fewer steps write several tokens at once, each without
-        knowing the others.
+        knowing the others. More are of use only with `remask`: a run ends when nothing is masked.
     order: which hidden positions are kept first:
         "random"         any;
         "confidence"     where the drawn token is most probable (MaskGIT, Chang et al., arXiv 2202.04200);
@@ -131,10 +134,13 @@ def sample_mdm(
     block_length: semi-autoregressive: the masks are filled in blocks of this many, from left to right, the steps
         divided evenly among the blocks (Nie et al., LLaDA, arXiv 2502.09992).
     attention_mask: True at real tokens, False at padding.
+    generator: where random numbers come from; without it, PyTorch's own, which differ from run to run.
     top: alternatives kept for each hidden position and step.
 
     Raises InputError if there are fewer steps than blocks, or a setting is out of range.
     """
+    if not isinstance(mdm, MDM):
+        raise InputError(f"sample_mdm was given {mdm!r}.", "It writes with an MDM.", "Use sample_arm for an ARM.")
     mdm._check(tokens, attention_mask)
     tokens = tokens.to(mdm.device).clone()
     hidden = tokens == mdm.mask_id
@@ -232,6 +238,10 @@ def _check_settings(order: str, steps: int, blocks: int, most: int, remask: int)
         raise InputError(
             f"order={order!r}.", "It is not an order of unmasking.", f"Use one of {', '.join(get_args(Order))}."
         )
+    if steps < 0 or (most and steps == 0):
+        raise InputError(
+            f"{steps} steps for {most} masks.", "Each step is a forward pass; none would be made.", "Give 1 or more."
+        )
     if steps < blocks:
         raise InputError(
             f"{steps} steps for {blocks} blocks.",
@@ -247,9 +257,9 @@ def _check_settings(order: str, steps: int, blocks: int, most: int, remask: int)
 
 
 def _check_lengths(longest: int, prompt: Tensor, new_tokens: int) -> None:
-    if new_tokens < 0 or prompt.ndim != 2 or 0 in prompt.shape or prompt.shape[1] + new_tokens > longest:
+    if new_tokens < 0 or prompt.shape[1] + new_tokens > longest:
         raise InputError(
-            f"A prompt of shape {tuple(prompt.shape)} and {new_tokens} new tokens.",
-            f"This decoder has {longest} positions, and a prompt is a matrix [batch, pos] with at least one token.",
+            f"A prompt of {prompt.shape[1]} tokens and {new_tokens} new tokens.",
+            f"This decoder has {longest} positions.",
             "Shorten the prompt, or write fewer tokens.",
         )

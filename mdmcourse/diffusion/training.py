@@ -50,6 +50,14 @@ class TrainConfig:
     log_every: int = 100
     save_every: int = 200
 
+    def __post_init__(self) -> None:
+        if self.steps < 0 or min(self.batch_size, self.log_every, self.save_every) < 1:
+            raise InputError(
+                f"{self}.",
+                "There would be nothing to train on, or no end to it.",
+                "Give 0 or more steps, and a batch_size, log_every and save_every of at least 1.",
+            )
+
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of a step, a function of nothing else."""
         if step < self.warmup:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from mdmcourse.errors import CheckpointError
+from mdmcourse.errors import CheckpointError, InputError
 from mdmcourse.models.reading import ARM, MDM, LanguageModel
 from mdmcourse.storage import sha256
 
@@ -68,6 +68,7 @@ def load_model(
     elsewhere. Raises CheckpointError, with the cause, for anything that is missing, damaged or altered.
     """
     directory = Path(directory)
+    need_device(device)
     about = read_about(directory)
     weights = directory / WEIGHTS
     if not weights.is_file():
@@ -87,6 +88,18 @@ def load_model(
     if about["kind"] == "ARM":
         return ARM(decoder, tokenizer)
     return MDM(decoder, tokenizer, **{name: about[name] for name in ("mask_id", "shift", "attention")})
+
+
+def need_device(device: str | torch.device | None) -> None:
+    """Raise InputError for a device that this machine, or this build of PyTorch, does not have."""
+    kinds = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
+    kind = str(device or "cpu").partition(":")[0]
+    if kind not in (*kinds, "meta"):
+        raise InputError(
+            f"There is no device {device!s} here.",
+            "PyTorch sees no such hardware, or was built without it.",
+            f"Use {' or '.join(kinds)}; `mdmcourse doctor` says more.",
+        )
 
 
 def read_about(directory: Path) -> dict[str, Any]:

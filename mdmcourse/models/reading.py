@@ -174,6 +174,12 @@ class LanguageModel:
 
     def _check(self, tokens: Tensor, attention_mask: Tensor | None, seen: int = 0) -> None:
         """Raise InputError if the decoder cannot read this; `seen` tokens are in a cache before it."""
+        if not isinstance(tokens, Tensor):
+            raise InputError(
+                f"tokens is of type {type(tokens).__name__}.",
+                "Models read token ids, a tensor of integers [batch, pos].",
+                "Encode a text first: model.encode(text).",
+            )
         if tokens.ndim != 2 or tokens.dtype not in (torch.long, torch.int) or 0 in tokens.shape:
             raise InputError(
                 f"tokens has shape {tuple(tokens.shape)} and type {tokens.dtype}.",
@@ -303,6 +309,10 @@ class MDM(LanguageModel):
 
     def append_masks(self, tokens: Int[Tensor, "batch pos"], count: int) -> Int[Tensor, "batch longer"]:
         """The tokens followed by `count` masks: where an answer is to be written."""
+        if count < 0:
+            raise InputError(
+                f"count={count} masks.", "Tokens would be cut off.", "Give the number of tokens that are to be written."
+            )
         return torch.nn.functional.pad(tokens, (0, count), value=self.mask_id)
 
     def _forbid(self, logits: Tensor) -> Tensor:

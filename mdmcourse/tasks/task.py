@@ -6,6 +6,7 @@ import hashlib
 import random
 from abc import ABC, abstractmethod
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -68,13 +69,15 @@ class Prompts(Saved):
 
     def select(self, index: slice | Int[Tensor, " n"]) -> Prompts:
         """Some of the prompts, in the order of `index`."""
-        columns = (self.clean, self.corrupted, self.answer, self.distractor, self.target)
-        return Prompts(*(column[index] for column in columns), self.task)
+        return self._with(lambda column: column[index])
 
     def to(self, device: torch.device | str) -> Prompts:
         """The same prompts on another device."""
+        return self._with(lambda column: column.to(device))
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> Prompts:
         columns = (self.clean, self.corrupted, self.answer, self.distractor, self.target)
-        return Prompts(*(column.to(device) for column in columns), self.task)
+        return Prompts(*map(change, columns), task=self.task)
 
     def __repr__(self) -> str:
         return f"Prompts({self.task}: {len(self)} of {self.clean.shape[1]} tokens)"

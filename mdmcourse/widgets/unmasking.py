@@ -28,7 +28,8 @@ class UnmaskingPlayer(anywidget.AnyWidget):
 
     Parameters
     ----------
-    traces: a title for each run. Runs of unequal length share one slider; the shorter ones wait at their end.
+    traces: a title for each run, or a single run. Runs of unequal length share one slider; the shorter ones wait at
+        their end.
     tokenizer: the tokenizer that made the tokens.
     row: which sequence of each run's batch.
 
@@ -40,7 +41,9 @@ class UnmaskingPlayer(anywidget.AnyWidget):
     panels: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     step = traitlets.Int(0).tag(sync=True)
 
-    def __init__(self, traces: Mapping[str, Trace], tokenizer: Any, row: int = 0) -> None:
+    def __init__(self, traces: Mapping[str, Trace] | Trace, tokenizer: Any, row: int = 0) -> None:
+        if not isinstance(traces, Mapping):
+            traces = {traces.order: traces}
         if not traces:
             raise InputError(
                 "No traces were given.", "There is nothing to show.", 'Pass {"a title": a trace from sample_mdm(...)}.'
