@@ -44,6 +44,18 @@ class Written:
             [less(*both) for both in zip(self.mlps, other.mlps, strict=True)],
         )
 
+    def plus(self, other: Written) -> Written:
+        """The sum."""
+        return Written(
+            self.input + other.input,
+            [one + two for one, two in zip(self.heads, other.heads, strict=True)],
+            [one + two for one, two in zip(self.mlps, other.mlps, strict=True)],
+        )
+
+    def times(self, factor: float) -> Written:
+        """Every tensor times a number."""
+        return self.map(lambda x: x * factor)
+
     def map(self, change: Callable[[Tensor], Tensor]) -> Written:
         """The same with every tensor changed."""
         return Written(change(self.input), [change(x) for x in self.heads], [change(x) for x in self.mlps])

@@ -76,8 +76,14 @@ class Prompts(Saved):
         return self._with(lambda column: column.to(device))
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> Prompts:
-        columns = (self.clean, self.corrupted, self.answer, self.distractor, self.target)
-        return Prompts(*map(change, columns), task=self.task)
+        return Prompts(
+            change(self.clean),
+            change(self.corrupted),
+            change(self.answer),
+            change(self.distractor),
+            change(self.target),
+            self.task,
+        )
 
     def __repr__(self) -> str:
         return f"Prompts({self.task}: {len(self)} of {self.clean.shape[1]} tokens)"
