@@ -1,4 +1,4 @@
-"""The command line: `mdmcourse doctor | fetch | evaluate | train-toys`."""
+"""The command line: `mdmcourse doctor | fetch | evaluate | circuits | train-toys`."""
 
 from __future__ import annotations
 
@@ -54,6 +54,17 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--device", choices=("cpu", "cuda", "mps"), help="(default: cpu)")
     evaluate.add_argument("--json", action="store_true", help="for programs")
     evaluate.set_defaults(run=_evaluate)
+
+    circuits = commands.add_parser("circuits", help="the circuits of a pair's members for a task, and how they compare")
+    circuits.add_argument("name", help="a pair, for example toy-countdown, or a model, for example smollm2-135m")
+    circuits.add_argument("task", help="for example countdown, ioi, chain")
+    circuits.add_argument("--seed", type=int, default=0, help="of the ARM (%(default)s)")
+    circuits.add_argument("--prompts", type=_positive, default=128, metavar="N", help="for the scores (%(default)s)")
+    circuits.add_argument("--steps", type=_positive, default=5, help="points of the integral (%(default)s)")
+    circuits.add_argument("--top", type=_positive, default=10, metavar="N", help="edges to list (%(default)s)")
+    circuits.add_argument("--device", choices=("cpu", "cuda", "mps"), help="(default: cpu)")
+    circuits.add_argument("--json", action="store_true", help="for programs")
+    circuits.set_defaults(run=_circuits)
 
     train = commands.add_parser("train-toys", help="train a shipped toy pair anew")
     train.add_argument("pair", help="for example toy-chain")
@@ -112,6 +123,23 @@ def _evaluate(options: argparse.Namespace) -> int:
         "whole answer: written by the model itself;\n"
         "each token, one pass: an ARM sees the right ones before it, an MDM none"
     )
+    return 0
+
+
+def _circuits(options: argparse.Namespace) -> int:
+    from mdmcourse.study.circuits import as_text, circuits_of
+
+    result = circuits_of(
+        options.name,
+        options.task,
+        seed=options.seed,
+        n=options.prompts,
+        steps=options.steps,
+        top=options.top,
+        device=options.device,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    print(json.dumps(result, indent=1) if options.json else as_text(result))
     return 0
 
 

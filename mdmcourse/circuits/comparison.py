@@ -1,0 +1,346 @@
+"""Two models, one task: are their circuits the same, and how sure can one be?
+
+An overlap means nothing by itself. It stands between *chance* (random sets of as many edges) and a *ceiling*: the
+overlap of two circuits of the very same model, found on two disjoint halves of the prompts. And structure is not
+function: so the circuit of each model is also run inside the other (cross-faithfulness).
+
+Intervals are percentiles of a bootstrap over prompts, the same prompts being drawn for both models. They say how much
+hangs on the choice of prompts; nothing about other training runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
+
+from mdmcourse.circuits.faithfulness import FRACTIONS, Faithfulness, faithfulness_curve
+from mdmcourse.circuits.graph import Graph
+from mdmcourse.circuits.scores import Scores
+from mdmcourse.errors import InputError
+from mdmcourse.models.reading import LanguageModel
+from mdmcourse.storage import Saved
+from mdmcourse.tasks.task import Prompts
+
+Estimate = tuple[float, float, float]
+"""A value and the interval around it: (value, low, high)."""
+
+
+@dataclass(frozen=True)
+class Comparison(Saved):
+    """What two models' scores for one task have in common.
+
+    Attributes
+    ----------
+    ks: circuit sizes K, in edges.
+    overlap: Jaccard of the two top-K sets; with intervals: the last axis is value, low, high.
+    overlap_of_halves: the same with each model's scores from another half of the prompts, mean over random halvings.
+        This, not `overlap`, is to be held against the ceilings: it is made from as few prompts as they are.
+    ceiling_one, ceiling_two: overlap of two halves of the same model's prompts, mean over the same halvings.
+    chance: expected overlap of two random sets of K edges.
+    source_profile, reader_profile: share of |score| that leaves each layer (first the input, then the layers) and that
+        arrives at each layer (the layers, then the logits); the rows are the two models.
+    measures: for each measure of `MEASURES` "one", "two" and "difference" (two minus one), and the
+        "rank_correlation" of |score| between the two: each [value, low, high].
+    cross: normalised faithfulness at `fractions` of circuits of the "scores of" one model "in" a model; empty if no
+        models were given.
+    fractions: see `cross`.
+    about: how the scores were made, and the settings of the bootstrap.
+    """
+
+    ks: Int[Tensor, " size"]
+    overlap: Float[Tensor, "size 3"]
+    overlap_of_halves: Float[Tensor, " size"]
+    ceiling_one: Float[Tensor, " size"]
+    ceiling_two: Float[Tensor, " size"]
+    chance: Float[Tensor, " size"]
+    source_profile: Float[Tensor, "2 layers+1"]
+    reader_profile: Float[Tensor, "2 layers+1"]
+    measures: dict[str, dict[str, list[float]]]
+    cross: dict[str, list[list[float]]]
+    fractions: list[float]
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        lines = [f"Comparison({self.about.get('task', '')}, {self.about.get('prompts')} prompts)"]
+        lines.append("  K      overlap           of halves  ceilings     chance")
+        for index, k in enumerate(self.ks.tolist()):
+            value, low, high = self.overlap[index].tolist()
+            lines.append(
+                f"  {k:<6} {value:.2f} [{low:.2f}, {high:.2f}]  {self.overlap_of_halves[index]:.2f}       "
+                f"{self.ceiling_one[index]:.2f}, {self.ceiling_two[index]:.2f}   {self.chance[index]:.2f}"
+            )
+        for name, rows in self.measures.items():
+            cells = [f"{which} {value:.3g} [{low:.3g}, {high:.3g}]" for which, (value, low, high) in rows.items()]
+            lines.append(f"  {name:<18} {'; '.join(cells)}")
+        return "\n".join(lines)
+
+
+# What is measured on one model's scores. Each takes sizes |score| of [sample, source, reader] and gives [sample].
+
+
+def _source_centre(size: Tensor, graph: Graph) -> Tensor:
+    return _centre(source_profile(size, graph)[..., 1:])
+
+
+def _reader_centre(size: Tensor, graph: Graph) -> Tensor:
+    return _centre(reader_profile(size, graph)[..., :-1])
+
+
+def _centre(profile: Float[Tensor, "sample layer"]) -> Float[Tensor, " sample"]:
+    layers = torch.arange(profile.shape[-1], dtype=profile.dtype)
+    return (profile * layers).sum(dim=-1) / profile.sum(dim=-1)
+
+
+def _effective_edges(size: Tensor, graph: Graph) -> Tensor:
+    return entropy(size[:, graph.exists]).exp()
+
+
+def _gini_edges(size: Tensor, graph: Graph) -> Tensor:
+    return gini(size[:, graph.exists])
+
+
+def _entropy_edges(size: Tensor, graph: Graph) -> Tensor:
+    return entropy(size[:, graph.exists])
+
+
+def _effective_nodes(size: Tensor, graph: Graph) -> Tensor:
+    return entropy(size.sum(dim=2)[:, 1:]).exp()
+
+
+def _gini_nodes(size: Tensor, graph: Graph) -> Tensor:
+    return gini(size.sum(dim=2)[:, 1:])
+
+
+MEASURES: dict[str, Callable[[Tensor, Graph], Tensor]] = {
+    "source_centre": _source_centre,  # centre of mass of the source profile over layers, without the input
+    "reader_centre": _reader_centre,  # the same of the reader profile, without the logits
+    "entropy_edges": _entropy_edges,  # of the distribution of |score| over edges, in nats
+    "effective_edges": _effective_edges,  # its exponential: as many equal edges would have that entropy
+    "gini_edges": _gini_edges,  # 0: all edges matter alike; 1: only one does
+    "effective_nodes": _effective_nodes,  # heads and MLPs, each with the |score| that leaves it
+    "gini_nodes": _gini_nodes,
+}
+
+
+def entropy(weights: Float[Tensor, "sample n"]) -> Float[Tensor, " sample"]:
+    """Entropy, in nats, of non-negative weights as a distribution."""
+    return torch.special.entr(weights / weights.sum(dim=-1, keepdim=True)).sum(dim=-1)
+
+
+def gini(weights: Float[Tensor, "sample n"]) -> Float[Tensor, " sample"]:
+    """Gini coefficient of non-negative weights: 0 if all are equal, towards 1 if one has everything."""
+    ordered = weights.sort(dim=-1).values
+    n = weights.shape[-1]
+    rank = torch.arange(1, n + 1, dtype=weights.dtype)
+    return (2 * rank - n - 1).mul(ordered).sum(dim=-1) / (n * ordered.sum(dim=-1))
+
+
+def source_profile(size: Float[Tensor, "*sample source reader"], graph: Graph) -> Float[Tensor, "*sample layers+1"]:
+    """Share of |score| that leaves the input, layer 0, layer 1, ..."""
+    return _by_layer(size.sum(dim=-1), graph.source_layer + 1, graph.layers + 1)
+
+
+def reader_profile(size: Float[Tensor, "*sample source reader"], graph: Graph) -> Float[Tensor, "*sample layers+1"]:
+    """Share of |score| that arrives at layer 0, layer 1, ..., the logits."""
+    return _by_layer(size.sum(dim=-2), graph.reader_layer, graph.layers + 1)
+
+
+def _by_layer(weights: Tensor, layer: Tensor, layers: int) -> Tensor:
+    total = weights.new_zeros(*weights.shape[:-1], layers).index_add_(-1, layer, weights)
+    return total / total.sum(dim=-1, keepdim=True)
+
+
+# Overlap
+
+
+def overlap_curve(
+    one: Float[Tensor, " edge"], two: Float[Tensor, " edge"], ks: Int[Tensor, " size"]
+) -> Float[Tensor, " size"]:
+    """Jaccard of the K edges with the largest |score| in each, for every K. Ties are broken by the edge's place."""
+    # An edge is in both sets if the worse of its two ranks is below K.
+    worse = torch.maximum(_ranks(one), _ranks(two)).sort().values
+    shared = torch.searchsorted(worse, ks)
+    return shared / (2 * ks - shared)
+
+
+def _ranks(scores: Float[Tensor, " edge"]) -> Int[Tensor, " edge"]:
+    order = scores.abs().argsort(descending=True, stable=True)
+    ranks = torch.empty_like(order)
+    ranks[order] = torch.arange(len(order))
+    return ranks
+
+
+def chance_overlap(k: int, n_edges: int) -> float:
+    """Expected Jaccard of two random sets of k of n edges: their shared edges follow a hypergeometric distribution."""
+    shared = torch.arange(max(0, 2 * k - n_edges), k + 1, dtype=torch.float64)
+    if k == 0:
+        return 1.0
+
+    def log_choose(n: Tensor | float, m: Tensor | float) -> Tensor:
+        n, m = torch.as_tensor(n, dtype=torch.float64), torch.as_tensor(m, dtype=torch.float64)
+        return torch.lgamma(n + 1) - torch.lgamma(m + 1) - torch.lgamma(n - m + 1)
+
+    log_p = log_choose(k, shared) + log_choose(n_edges - k, k - shared) - log_choose(n_edges, k)
+    return float((log_p.exp() * shared / (2 * k - shared)).sum())
+
+
+def rank_correlation(one: Float[Tensor, " edge"], two: Float[Tensor, " edge"]) -> float:
+    """Spearman's correlation of |score| over all edges (ties broken by the edge's place)."""
+    both = torch.stack([_ranks(one), _ranks(two)]).double()
+    return float(torch.corrcoef(both)[0, 1])
+
+
+# The whole
+
+
+def default_ks(graph: Graph) -> list[int]:
+    """1, 2, 5, 10, 20 and 50 % of all edges, ten at least."""
+    shares = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+    return sorted({min(graph.n_edges, max(10, round(share * graph.n_edges))) for share in shares})
+
+
+def compare(
+    one: Scores,
+    two: Scores,
+    *,
+    ks: Sequence[int] | None = None,
+    models: tuple[LanguageModel, LanguageModel] | None = None,
+    prompts: Prompts | None = None,
+    fractions: Sequence[float] = FRACTIONS,
+    bootstrap: int = 200,
+    halvings: int = 20,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two models' scores for one task.
+
+    one, two: scores with `keep_prompts=True`, from the same prompts.
+    ks: sizes of circuits; by default `default_ks`.
+    models, prompts: with both, each model's circuits are also run in the other. Prompts that were not used for the
+        scores make the fairer test.
+    bootstrap, halvings: how many resamples of the prompts, and how many ways to halve them.
+    level: of the intervals.
+
+    Raises InputError if the scores have no single prompts, or not the same graph, or not as many prompts.
+    """
+    graph = one.graph
+    if graph != two.graph or one.prompts != two.prompts or one.prompts < 4:
+        raise InputError(
+            f"{one!r} meets {two!r}.",
+            "A comparison needs two graphs of one shape, and the same four or more prompts for both.",
+            "Compute both with attribute(model, prompts, keep_prompts=True), from the same prompts.",
+        )
+    if (models is None) != (prompts is None):
+        raise InputError(
+            "Only one of models and prompts was given.",
+            "Cross-faithfulness needs the models to run and the prompts to run them on.",
+            "Give both, or neither.",
+        )
+    grid = torch.tensor(default_ks(graph) if ks is None else sorted(ks))
+    if len(grid) == 0 or int(grid[0]) < 1 or int(grid[-1]) > graph.n_edges:
+        raise InputError(f"ks={ks}.", f"The graph has {graph.n_edges} edges.", "Give sizes from 1 to that number.")
+    generator = torch.Generator().manual_seed(seed)
+    edges = [scores.need_prompts()[:, graph.exists].float() for scores in (one, two)]
+    whole = torch.stack([each.mean(dim=0) for each in edges])
+
+    halves: list[Tensor] = []
+    for _ in range(halvings):
+        order = torch.randperm(one.prompts, generator=generator)
+        left, right = order[: one.prompts // 2], order[one.prompts // 2 :]
+        (a, a_other), (b, b_other) = ([each[half].mean(dim=0) for half in (left, right)] for each in edges)
+        crossed = (overlap_curve(a, b_other, grid) + overlap_curve(a_other, b, grid)) / 2
+        halves.append(torch.stack([crossed, overlap_curve(a, a_other, grid), overlap_curve(b, b_other, grid)]))
+    of_halves, ceiling_one, ceiling_two = torch.stack(halves).mean(dim=0)
+
+    curves, correlations, measured = [], [], []
+    for _ in range(bootstrap):
+        drawn = torch.randint(one.prompts, (one.prompts,), generator=generator)
+        sample = torch.stack([_resampled(each, drawn) for each in edges])
+        curves.append(overlap_curve(sample[0], sample[1], grid))
+        correlations.append(rank_correlation(sample[0], sample[1]))
+        measured.append(_measure(sample, graph))
+    value = _measure(whole, graph)
+    spread = torch.stack(measured)  # [bootstrap, measure, model]
+    tail = (1 - level) / 2
+    measures: dict[str, dict[str, list[float]]] = {}
+    for index, name in enumerate(MEASURES):
+        points, samples = value[index], spread[:, index]
+        measures[name] = {
+            "one": _estimate(points[0], samples[:, 0], tail),
+            "two": _estimate(points[1], samples[:, 1], tail),
+            "difference": _estimate(points[1] - points[0], samples[:, 1] - samples[:, 0], tail),
+        }
+    correlation = rank_correlation(whole[0], whole[1])
+    measures["rank_correlation"] = {"between": _estimate(torch.tensor(correlation), torch.tensor(correlations), tail)}
+    curve, spread_of_curve = overlap_curve(whole[0], whole[1], grid), torch.stack(curves)
+    size = torch.stack([one.values.abs(), two.values.abs()])
+    return Comparison(
+        ks=grid,
+        overlap=torch.tensor([_estimate(curve[i], spread_of_curve[:, i], tail) for i in range(len(grid))]),
+        overlap_of_halves=of_halves,
+        ceiling_one=ceiling_one,
+        ceiling_two=ceiling_two,
+        chance=torch.tensor([chance_overlap(int(k), graph.n_edges) for k in grid]),
+        source_profile=source_profile(size, graph),
+        reader_profile=reader_profile(size, graph),
+        measures=measures,
+        cross=_cross(one, two, models, prompts, fractions, generator, bootstrap, tail),
+        fractions=list(fractions),
+        about={
+            "task": one.about.get("task"), "prompts": one.prompts, "one": one.about, "two": two.about,
+            "bootstrap": bootstrap, "halvings": halvings, "level": level, "seed": seed,
+        },
+    )  # fmt: skip
+
+
+def _resampled(edges: Float[Tensor, "prompt edge"], drawn: Int[Tensor, " prompt"]) -> Float[Tensor, " edge"]:
+    """Mean over drawn prompts, without copying them."""
+    weight = torch.bincount(drawn, minlength=len(edges)).to(edges.dtype) / len(drawn)
+    return weight @ edges
+
+
+def _measure(edges: Float[Tensor, "2 edge"], graph: Graph) -> Float[Tensor, "measure 2"]:
+    size = edges.new_zeros(2, graph.n_sources, graph.n_readers)
+    size[:, graph.exists] = edges.abs()
+    return torch.stack([measure(size, graph) for measure in MEASURES.values()])
+
+
+def _estimate(value: Tensor, samples: Float[Tensor, " sample"], tail: float) -> list[float]:
+    """[value, low, high]; without samples the ends are NaN."""
+    if not len(samples):
+        return [float(value), float("nan"), float("nan")]
+    low, high = torch.quantile(samples.double(), torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    return [float(value), low, high]
+
+
+def _cross(
+    one: Scores,
+    two: Scores,
+    models: tuple[LanguageModel, LanguageModel] | None,
+    prompts: Prompts | None,
+    fractions: Sequence[float],
+    generator: Generator,
+    bootstrap: int,
+    tail: float,
+) -> dict[str, list[list[float]]]:
+    """Each model's circuits in each model: f at every fraction as [value, low, high]."""
+    if models is None or prompts is None:
+        return {}
+    found: dict[str, list[list[float]]] = {}
+    for where, model in zip(("one", "two"), models, strict=True):
+        for whose, scores in (("one", one), ("two", two)):
+            curve = faithfulness_curve(model, prompts, scores, fractions)
+            found[f"circuit of {whose} in {where}"] = _with_intervals(curve, generator, bootstrap, tail)
+    return found
+
+
+def _with_intervals(curve: Faithfulness, generator: Generator, bootstrap: int, tail: float) -> list[list[float]]:
+    count = len(curve.full)
+    samples = [curve.of(torch.randint(count, (count,), generator=generator)).values for _ in range(bootstrap)]
+    spread = torch.stack(samples) if samples else torch.zeros(0, len(curve.values))
+    return [_estimate(value, spread[:, index], tail) for index, value in enumerate(curve.values)]
