@@ -190,28 +190,40 @@ def normed(norm: nn.Module, x: Float[Tensor, "... d_model"]) -> Float[Tensor, ".
     return forward(x)
 
 
-def norm_gradient(
-    norm: nn.Module, x: Float[Tensor, "batch pos d_model"], g: Float[Tensor, "batch reader pos d_model"]
-) -> Float[Tensor, "batch reader pos d_model"]:
-    """J^T g: gradients at a norm's output, mapped to its input x. In closed form, for many g at once.
+# The Jacobian of a norm, in closed form. RMSNorm is y = w u with u = x / r and r = sqrt(mean(x^2) + eps), so that
+#     J^T g = (w g - u mean(u w g)) / r.
+# LayerNorm (y = w u + b) is the same with x - mean(x) for x, and the mean taken out of the result.
 
-    RMSNorm, y = w * x / r with r = sqrt(mean(x^2) + eps):  J^T g = (w g - x mean(x w g) / r^2) / r.
-    LayerNorm is the same with x - mean(x) for x, and the mean taken out of the result. `g` is overwritten.
-    """
+
+def norm_weight(norm: nn.Module, dtype: torch.dtype) -> Float[Tensor, " d_model"]:
+    """The w of a norm."""
     parameters: Any = norm
-    weight = parameters.weight.detach().to(g.dtype)
-    centred = isinstance(norm, nn.LayerNorm)
-    eps = norm.eps if isinstance(norm, nn.LayerNorm) else parameters.variance_epsilon
-    x = x.to(g.dtype)
-    if centred:
-        x = x - x.mean(dim=-1, keepdim=True)
+    return parameters.weight.detach().to(dtype)
+
+
+def unit_and_scale(
+    norm: nn.Module, x: Float[Tensor, "*batch d_model"]
+) -> tuple[Float[Tensor, "*batch d_model"], Float[Tensor, "*batch 1"]]:
+    """u and 1/r for a norm's input x."""
+    parameters: Any = norm
+    x = centred(norm, x)
+    eps = parameters.eps if isinstance(norm, nn.LayerNorm) else parameters.variance_epsilon
     scale = torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + eps)
-    unit, scale = (x * scale)[:, None], scale[:, None]
-    g = g.mul_(weight)
-    along = torch.linalg.vecdot(g, unit).div_(x.shape[-1])[..., None]
-    if centred:
-        g -= g.mean(dim=-1, keepdim=True)
-    return g.addcmul_(unit, along, value=-1).mul_(scale)
+    return x * scale, scale
+
+
+def centred(norm: nn.Module, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+    """x without its mean, if the norm is one that takes it out."""
+    return x - x.mean(dim=-1, keepdim=True) if isinstance(norm, nn.LayerNorm) else x
+
+
+def through_norm(
+    norm: nn.Module, g: Float[Tensor, "batch reader pos d_model"], unit: Float[Tensor, "batch pos d_model"]
+) -> Float[Tensor, "batch reader pos d_model"]:
+    """r J^T g: gradients at a norm's output, mapped to its input but for the scale, for many g at once."""
+    weighted = g * norm_weight(norm, g.dtype)
+    along = torch.linalg.vecdot(weighted, unit[:, None]) / g.shape[-1]
+    return centred(norm, weighted) - unit[:, None] * along[..., None]
 
 
 @contextmanager

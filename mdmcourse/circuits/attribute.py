@@ -53,7 +53,8 @@ def attribute(
     save_to: a file for the result. What is done is saved after every batch beside it, and a run that was killed goes
         on from there; a run that is already complete is read.
 
-    Under `accelerate launch` the prompts are divided among the processes, and every process gets the whole result.
+    Under `accelerate launch` (or `torchrun`, which starts several processes on a CPU too) the prompts are divided among
+    the processes, and every process gets the whole result.
 
     Raises InputError for a model, a prompt or a setting that does not fit, and CheckpointError if `save_to` holds
     the result of something else.
@@ -61,7 +62,7 @@ def attribute(
     settings = Settings(method, steps, rule, metric, readers, positions)
     if not len(prompts):
         raise InputError("There are no prompts.", "A mean over nothing is no number.", "Give at least one prompt.")
-    rank, world = _process()
+    rank, world = _process(model.device)
     share = torch.arange(len(prompts)).tensor_split(world)[rank]
     mine = prompts.select(share).to(model.device)
     record = _fingerprint(model, prompts, settings, keep_prompts)
@@ -103,7 +104,7 @@ def _batches(
             dtype=model.decoder.dtype,
             loaded=True,
         ).batch_size
-    size = batch_size or 1
+    size = 1 if batch_size is None else batch_size
     if size < 1:
         raise InputError(f"batch_size={size}.", "A batch holds at least one prompt.", "Give 1 or more, or none.")
     while done < len(prompts):
@@ -170,7 +171,7 @@ class _Sums:
         if not path.exists():
             return cls()
         tensors, about = read_tensors(path)
-        if about.pop("run") != record:
+        if about.pop("run", None) != record:
             raise _other_run(path)
         by_prompt = [tensors["by_prompt"]] if "by_prompt" in tensors else []
         return cls(values=tensors["values"], by_position=tensors.get("by_position"), by_prompt=by_prompt, **about)
@@ -210,15 +211,30 @@ class _Sums:
 
 
 def _fingerprint(model: LanguageModel, prompts: Prompts, settings: Settings, keep_prompts: bool) -> str:
-    """The same for the same run, and for no other: of weights the shapes and their first and last numbers are read."""
+    """The same for the same run, and for no other: of weights the shapes and their first and last numbers are read, of
+    a metric that is a function its name and its code, but not what it refers to."""
     digest = hashlib.sha256()
-    digest.update(json.dumps([settings.about, settings.positions, keep_prompts, repr(model)], default=str).encode())
+    what = [settings.about, _code(settings.metric), settings.positions, keep_prompts]
+    which = [repr(model), getattr(model, "mask_id", None)]
+    digest.update(json.dumps([what, which], default=str).encode())
     for column in (prompts.clean, prompts.corrupted, prompts.answer, prompts.distractor, prompts.target):
         digest.update(column.cpu().numpy().tobytes())
     for name, weight in model.decoder.named_parameters():
         ends = torch.cat([weight.detach().flatten()[:8], weight.detach().flatten()[-8:]]).float().cpu()
-        digest.update(f"{name}{tuple(weight.shape)}".encode() + ends.numpy().tobytes())
+        digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode() + ends.numpy().tobytes())
     return digest.hexdigest()[:32]
+
+
+def _code(metric: str | Metric) -> list[object]:
+    """What tells one metric from another that has the same name: two lambdas, for instance."""
+    code = getattr(metric, "__code__", None)
+    if code is None:
+        return []
+    return [
+        code.co_code.hex(),
+        code.co_names,
+        [const for const in code.co_consts if isinstance(const, float | int | str)],
+    ]
 
 
 def _read_final(path: Path, record: str) -> Scores:
@@ -239,13 +255,21 @@ def _other_run(path: Path) -> CheckpointError:
 # Many processes
 
 
-def _process() -> tuple[int, int]:
-    """This process's number, and how many there are: more than one only under `accelerate launch` (or torchrun)."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+def _process(device: torch.device) -> tuple[int, int]:
+    """This process's number, and how many there are: more than one only under `accelerate launch` or torchrun."""
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started == 1:
         return 0, 1
     from accelerate import PartialState
 
-    state = PartialState()
+    # Without being told, Accelerate takes processes without a GPU for strangers: each would do all the work.
+    state = PartialState(cpu=device.type == "cpu")
+    if state.num_processes != started:
+        raise InputError(
+            f"{started} processes were started (WORLD_SIZE); Accelerate knows of {state.num_processes}.",
+            "Each would compute everything, and write over the files of the others.",
+            "On a CPU let Accelerate know: Accelerator(cpu=True), before attribute is called.",
+        )
     return state.process_index, state.num_processes
 
 

@@ -104,7 +104,11 @@ def attribute_batch(model: LanguageModel, prompts: Prompts, settings: Settings) 
             with recording(parts) as clean:
                 clean_logits = target_logits(model, prompts.clean, prompts.target)
             values = [judge(metric, logits, prompts, clean_logits) for logits in (clean_logits, corrupted_logits)]
-        batch = _Batch(model, parts, graph, prompts, metric, clean, corrupted, clean_logits)
+        difference = clean.minus(corrupted)
+        del clean  # each run holds as much as the difference
+        if settings.method in ("eap", "eap-ig"):
+            corrupted.heads, corrupted.mlps = [], []
+        batch = _Batch(model, parts, graph, prompts, metric, corrupted, difference, clean_logits)
         if settings.method == "exact":
             scores = batch.one_edge_at_a_time(values[0])
         elif settings.method == "eap-ig-activations":
@@ -120,35 +124,35 @@ def attribute_batch(model: LanguageModel, prompts: Prompts, settings: Settings) 
 
 @dataclass
 class _Batch:
-    """A batch of prompts with its clean and its corrupted run."""
+    """A batch of prompts: what its sources wrote on the corrupted prompts, and how far the clean run is from that."""
 
     model: LanguageModel
     parts: Anatomy
     graph: Graph
     prompts: Prompts
     metric: Metric
-    clean: Written
     corrupted: Written
+    difference: Written
     clean_logits: Tensor
 
     def empty(self, positions: bool) -> Tensor:
         """Scores to be added to."""
         batch, pos = self.prompts.clean.shape
-        dtype = torch.promote_types(self.clean.input.dtype, torch.float32)
         shape = (batch, pos) if positions else (batch,)
-        return torch.zeros(*shape, self.graph.n_sources, self.graph.n_readers, dtype=dtype)
+        return torch.zeros(*shape, self.graph.n_sources, self.graph.n_readers, dtype=self.difference.input.dtype)
 
     def add(self, scores: Tensor, chosen: list[Group], moved: Group, points: list[tuple[float, float]]) -> None:
         """Add the scores of the edges that leave the `chosen` sources, gradients being taken while `moved` stands at
         corrupted + alpha (clean - corrupted), for each (alpha, weight) of `points`."""
-        gradients = ReaderGradients(self.graph, self.parts, self.clean.input)
-        clean, corrupted = written_by(self.clean, moved), written_by(self.corrupted, moved)
+        gradients = ReaderGradients(self.graph, self.parts, self.difference.input)
+        corrupted, difference = written_by(self.corrupted, moved), written_by(self.difference, moved)
         for alpha, weight in points:
-            with torch.enable_grad(), reading(self.parts, moved, torch.lerp(corrupted, clean, alpha)) as read:
+            value = (corrupted + alpha * difference).to(corrupted.dtype)
+            with torch.enable_grad(), reading(self.parts, moved, value) as read:
                 logits = target_logits(self.model, self.prompts.clean, self.prompts.target)
-                value = judge(self.metric, logits, self.prompts, self.clean_logits).sum()
-                gradients.add(read, value, weight)
-        contract(self.graph, self.parts, self.clean.minus(self.corrupted), gradients.values, chosen, scores)
+                total = judge(self.metric, logits, self.prompts, self.clean_logits).sum()
+                gradients.add(read, total, weight)
+        contract(self.graph, self.parts, self.difference, gradients.values(), chosen, scores)
 
     def one_edge_at_a_time(self, clean_value: Float[Tensor, " batch"]) -> Float[Tensor, "batch source reader"]:
         """What the metric loses when one edge carries the corrupted value."""

@@ -28,7 +28,7 @@ class Written:
     """
 
     input: Float[Tensor, "batch pos d_model"]
-    heads: list[Float[Tensor, "batch pos head*d_head"]]
+    heads: list[Float[Tensor, "batch pos all_heads"]]
     mlps: list[Float[Tensor, "batch pos d_model"]]
 
     def minus(self, other: Written) -> Written:
@@ -62,7 +62,7 @@ class Written:
 
 
 def head_outputs(
-    layer: Layer, results: Float[Tensor, "batch pos head*d_head"]
+    layer: Layer, results: Float[Tensor, "batch pos all_heads"]
 ) -> Float[Tensor, "batch head pos d_model"]:
     """What each head of a layer adds to the residual stream."""
     heads, d_head, _ = layer.output_weight.shape

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mdmcourse.circuits.adapter import Anatomy, Layer, norm_gradient
+from mdmcourse.circuits.adapter import Anatomy, Layer, centred, norm_weight, through_norm, unit_and_scale
 from mdmcourse.circuits.capture import Written, after, before, before_block, head_outputs
 from mdmcourse.circuits.graph import Graph
 
@@ -96,14 +96,15 @@ def reading(parts: Anatomy, moved: Group, value: Tensor) -> Iterator[Read]:
 class ReaderGradients:
     """Gradients of the metric with respect to what each reader reads, summed over weighted runs.
 
-    values: for every prompt and reader, in float32 (float64 for a float64 model): the largest tensor of an attribution.
+    They are kept small while runs go on, beside autograd's own graph, and written out when all is done: see
+    `_OfAttention`.
     """
 
     def __init__(self, graph: Graph, parts: Anatomy, like: Float[Tensor, "batch pos d_model"]) -> None:
-        self._graph, self._parts = graph, parts
-        batch, pos, d_model = like.shape
-        dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-        self.values = torch.zeros(batch, graph.n_readers, pos, d_model, dtype=dtype, device=like.device)
+        self._graph, self._parts, self._like = graph, parts, like
+        self._dtype = torch.promote_types(like.dtype, torch.float32)
+        self._attention = [_OfAttention(layer, self._dtype) for layer in parts.layers]
+        self._direct: dict[nn.Module, Tensor] = {}  # of the MLPs and the logits, by their norm
 
     def add(self, read: Read, metric: Float[Tensor, ""], weight: float) -> None:
         """Add `weight` times the gradients of `metric`, which was computed in the forward pass that `read` watched."""
@@ -111,39 +112,89 @@ class ReaderGradients:
         found = torch.autograd.grad(metric, list(outputs.values()), allow_unused=True)
         gradients = {module: g for module, g in zip(outputs, found, strict=True) if g is not None}
         with torch.no_grad():
-            for index, layer in enumerate(self._parts.layers):
-                columns = self._graph.attention_readers(index)
-                if any(projection.module in gradients for projection in layer.projections.values()):
-                    both = slice(columns["q"].start, columns["v"].stop)
-                    g = self._through_projections(layer, columns, gradients)
-                    self._add(both, layer.attention_norm, read, g, weight)
-                if layer.mlp_norm in gradients:
-                    column = self._graph.mlp_reader(index)
-                    g = gradients[layer.mlp_norm].to(self.values.dtype)[:, None]
-                    self._add(slice(column, column + 1), layer.mlp_norm, read, g, weight)
-            norm, column = self._parts.final_norm, self._graph.logits_reader
-            self._add(slice(column, None), norm, read, gradients[norm].to(self.values.dtype)[:, None], weight)
+            for of_layer in self._attention:
+                of_layer.add(read, gradients, weight)
+            for norm in read.normed.keys() & gradients.keys():
+                x, g = read.streams[norm].detach().to(self._dtype), gradients[norm].to(self._dtype)
+                unit, scale = unit_and_scale(norm, x)
+                g = through_norm(norm, g[:, None], unit)[:, 0] * (scale * weight)
+                self._direct[norm] = self._direct[norm] + g if norm in self._direct else g
 
-    def _through_projections(
-        self, layer: Layer, columns: dict[str, slice], gradients: dict[nn.Module, Tensor]
-    ) -> Float[Tensor, "batch reader pos d_model"]:
-        """Each q, k and v reader's gradient at the output of the attention's norm."""
-        batch, _, pos, d_model = self.values.shape
-        first = columns["q"].start
-        g = self.values.new_zeros(batch, columns["v"].stop - first, pos, d_model)
+    def values(self) -> Float[Tensor, "batch reader pos d_model"]:
+        """The sums, in float32 (float64 for a float64 model): the largest tensor of an attribution."""
+        graph, parts = self._graph, self._parts
+        batch, pos, d_model = self._like.shape
+        values = torch.zeros(batch, graph.n_readers, pos, d_model, dtype=self._dtype, device=self._like.device)
+        for index, (layer, of_layer) in enumerate(zip(parts.layers, self._attention, strict=True)):
+            columns = graph.attention_readers(index)
+            of_layer.write(values[:, columns["q"].start : columns["v"].stop])
+            if layer.mlp_norm in self._direct:
+                values[:, graph.mlp_reader(index)] = self._direct[layer.mlp_norm].to(values.device)
+        values[:, graph.logits_reader] = self._direct[parts.final_norm].to(values.device)
+        return values
+
+
+class _OfAttention:
+    """The gradients of a layer's q, k and v readers, summed over weighted runs.
+
+    With W a head's weights, w those of the norm, u its input before w and 1/r its scale, a reader's gradient is
+
+        P(w W^T g) / r - u (u . w W^T g) / (d_model r)
+
+    for the gradient g at the head's output (P takes the mean out, for a LayerNorm). W, w and P are the same in all
+    runs. So of the first term the sum of g / r is kept, d_head numbers a head instead of d_model; of the second, for
+    each run, one vector u for all heads and one number a head.
+    """
+
+    def __init__(self, layer: Layer, dtype: torch.dtype) -> None:
+        self._layer, self._dtype = layer, dtype
+        self._sums: dict[str, Float[Tensor, "batch pos head d_head"]] = {}
+        self._units: list[Float[Tensor, "batch pos d_model"]] = []
+        self._along: list[Float[Tensor, "batch reader pos"]] = []
+        self._written: Float[Tensor, "batch reader pos d_model"] | None = None
+
+    def add(self, read: Read, gradients: dict[nn.Module, Tensor], weight: float) -> None:
+        layer, norm = self._layer, self._layer.attention_norm
+        if not any(projection.module in gradients for projection in layer.projections.values()):
+            return
+        unit, scale = unit_and_scale(norm, read.streams[norm].detach().to(self._dtype))
+        weighted = unit * norm_weight(norm, self._dtype)
+        along = []
         for kind, projection in layer.projections.items():
+            heads, d_head, d_model = projection.weight.shape
+            of_heads = torch.zeros(*unit.shape[:2], heads, d_head, dtype=self._dtype, device=unit.device)
             if projection.module in gradients:
-                heads, d_head, _ = projection.weight.shape
-                of_heads = gradients[projection.module][..., projection.rows].unflatten(-1, (heads, d_head))
-                rows = slice(columns[kind].start - first, columns[kind].stop - first)
-                g[:, rows] = torch.einsum(
-                    "bphe,hed->bhpd", of_heads.to(g.dtype), projection.weight.to(g.device, g.dtype)
-                )
-        return g
+                part = gradients[projection.module][..., projection.rows].unflatten(-1, (heads, d_head))
+                of_heads = part.to(self._dtype) * (weight * scale[..., None])
+            projected = torch.einsum("bpd,hed->bphe", weighted, projection.weight.to(self._dtype))
+            along.append(torch.linalg.vecdot(of_heads, projected).transpose(1, 2) / d_model)
+            self._sums[kind] = self._sums[kind] + of_heads if kind in self._sums else of_heads
+        self._units.append(unit)
+        self._along.append(torch.cat(along, dim=1))
+        if len(self._units) >= self._along[0].shape[1]:  # from here on, the sum itself is the smaller
+            self._fold()
 
-    def _add(self, columns: slice, norm: nn.Module, read: Read, g: Tensor, weight: float) -> None:
-        x = read.streams[norm].detach().to(self.values.device)
-        self.values[:, columns].add_(norm_gradient(norm, x, g.to(x.device)), alpha=weight)
+    def _fold(self) -> None:
+        """Sum up what the runs have kept of the second term."""
+        total = torch.einsum("nbpd,nbrp->brpd", torch.stack(self._units), torch.stack(self._along))
+        self._written = total if self._written is None else self._written + total
+        self._units, self._along = [], []
+
+    def write(self, values: Float[Tensor, "batch reader pos d_model"]) -> None:
+        """Write the sums into `values`, and forget them."""
+        if not self._sums:
+            return
+        norm, start = self._layer.attention_norm, 0
+        for kind, projection in self._layer.projections.items():
+            rows = slice(start, start + len(projection.weight))
+            start = rows.stop
+            back = torch.einsum("bphe,hed->bhpd", self._sums[kind], projection.weight.to(self._dtype))
+            values[:, rows] = centred(norm, back.mul_(norm_weight(norm, self._dtype))).to(values.device)
+        if self._units:
+            self._fold()
+        if self._written is not None:
+            values -= self._written.to(values.device)
+        self._sums, self._written = {}, None
 
 
 def contract(

@@ -33,6 +33,9 @@ def rerouted(
     no edge are left alone, to the last bit.
     """
     edges = _Rerouting(parts, graph, removed, replacement)
+    if not edges.removed.any():
+        yield
+        return
     with ExitStack() as stack:
         stack.callback(before_block(parts.layers[0].block, edges.of_input).remove)
         for index, layer in enumerate(parts.layers):
@@ -41,12 +44,10 @@ def rerouted(
                 stack.callback(before(layer.attention_norm, edges.read_by_heads(index)).remove)
                 for module in {projection.module for projection in layer.projections.values()}:
                     stack.callback(after(module, edges.project(index, module)).remove)
-            if any(edges.leaves[graph.heads_of(index)]):
-                stack.callback(before(layer.output, edges.of_heads(index)).remove)
+            stack.callback(before(layer.output, edges.of_heads(index)).remove)
             if edges.loses(slice(column := graph.mlp_reader(index), column + 1)):
                 stack.callback(before(layer.mlp_norm, edges.read_by(column)).remove)
-            if edges.leaves[graph.mlp_of(index)]:
-                stack.callback(after(layer.mlp, edges.of_mlp(index)).remove)
+            stack.callback(after(layer.mlp, edges.of_mlp(index)).remove)
         if edges.loses(slice(graph.logits_reader, None)):
             stack.callback(before(parts.final_norm, edges.read_by(graph.logits_reader)).remove)
         yield
@@ -58,8 +59,9 @@ class _Rerouting:
     def __init__(self, parts: Anatomy, graph: Graph, removed: Tensor, replacement: Written) -> None:
         self.parts, self.graph, self.replacement = parts, graph, replacement
         self.removed = removed & graph.exists
-        self.leaves = self.removed.any(dim=1).tolist()  # does the source lose an edge at all?
+        self.kept = graph.exists & ~removed
         self.change = torch.empty(0)  # replacement minus current value: [source, batch, pos, d_model]
+        self.total = torch.empty(0)  # its sum over the sources so far: [batch, pos, d_model]
         self.normed = torch.empty(0)  # what a layer's q, k and v readers read: [reader, batch, pos, d_model]
 
     def loses(self, columns: slice) -> bool:
@@ -68,22 +70,24 @@ class _Rerouting:
     # Sources: note replacement minus current value
 
     def of_input(self, stream: Tensor) -> None:
-        self.change = stream.new_zeros(self.graph.n_sources, *stream.shape)
-        if self.leaves[0]:
-            self.change[0] = self.replacement.input.to(stream) - stream
+        self.change = stream.new_empty(self.graph.n_sources, *stream.shape)
+        self.total = self.replacement.input.to(stream) - stream
+        self.change[0] = self.total
 
     def of_heads(self, index: int) -> Callable[[Tensor], None]:
         def note(results: Tensor) -> None:
             change = self.replacement.heads[index].to(results) - results
-            of_heads = head_outputs(self.parts.layers[index], change).transpose(0, 1)
-            self.change[self.graph.heads_of(index)] = of_heads.to(self.change)
+            of_heads = head_outputs(self.parts.layers[index], change).to(self.change)
+            self.change[self.graph.heads_of(index)] = of_heads.transpose(0, 1)
+            self.total = self.total + of_heads.sum(dim=1)
 
         return note
 
     def of_mlp(self, index: int) -> Callable[[Tensor], None]:
         def note(output: Tensor) -> None:
-            change = self.replacement.mlps[index].to(output) - output
-            self.change[self.graph.mlp_of(index)] = change.to(self.change)
+            change = (self.replacement.mlps[index].to(output) - output).to(self.change)
+            self.change[self.graph.mlp_of(index)] = change
+            self.total = self.total + change
 
         return note
 
@@ -123,10 +127,22 @@ class _Rerouting:
         return again
 
     def _removed_into(self, columns: slice) -> Float[Tensor, "reader batch pos d_model"]:
-        """What the removed edges into these readers add to the residual stream."""
+        """What the removed edges into these readers add to the residual stream.
+
+        Either the sum over removed edges, or that over all edges less the kept ones: whichever has fewer sources. So a
+        small circuit costs little.
+        """
         upstream = int(self.graph.upstream[columns].max())
-        removed = self.removed[:upstream, columns].to(self.change)
-        return torch.einsum("sr,sbpd->rbpd", removed, self.change[:upstream])
+        removed, kept = self.removed[:upstream, columns], self.kept[:upstream, columns]
+        if removed.any(dim=1).sum() <= kept.any(dim=1).sum():
+            return self._sum_over(removed)
+        return self.total - self._sum_over(kept)
+
+    def _sum_over(self, edges: Bool[Tensor, "source reader"]) -> Float[Tensor, "reader batch pos d_model"]:
+        rows = edges.any(dim=1).nonzero()[:, 0]
+        change = self.change[: len(edges)] if len(rows) == len(edges) else self.change[rows]
+        weights = edges[rows].to(change)
+        return torch.einsum("sr,sbpd->rbpd", weights, change)
 
 
 def ablated(kind: Ablation, clean: Written, corrupted: Written) -> Written:

@@ -47,7 +47,7 @@ class Patching(Saved):
     about: metric, number of prompts, task, model.
     """
 
-    values: Float[Tensor, layer * cell]
+    values: Float[Tensor, "layer ..."]
     clean: float
     corrupted: float
     what: What
@@ -55,7 +55,7 @@ class Patching(Saved):
     about: dict[str, Any]
 
     @property
-    def normalised(self) -> Float[Tensor, layer * cell]:
+    def normalised(self) -> Float[Tensor, "layer ..."]:
         """The share of the distance between the two runs that a cell covers, without unit.
 
         "denoise": (value - corrupted) / (clean - corrupted); 1 if the cell restores everything.

@@ -82,12 +82,18 @@ def plan(
 
     config: of a Hugging Face decoder. It is arithmetic on shapes: no weights are loaded.
     loaded: the weights are on the machine already, so that `machine.memory` is what is left beside them.
-    Raises InputError if not even one prompt at a time fits.
+    Raises InputError if not even one prompt at a time fits, or if there are no prompts or no tokens.
     """
+    if prompts < 1 or positions < 1:
+        raise InputError(
+            f"prompts={prompts}, positions={positions}.",
+            "Without prompts, or without tokens, there is nothing to compute.",
+            "Give at least one prompt of at least one token.",
+        )
     settings = settings or Settings()
     machine = machine or this_machine()
     shape = _Shape(config)
-    weights = shape.parameters * dtype.itemsize
+    weights = float(shape.parameters * dtype.itemsize)
     per_prompt = shape.bytes_per_prompt(positions, settings, dtype.itemsize)
     room = 0.9 * machine.memory - (0 if loaded else weights)
     fits = int(room // per_prompt)
@@ -110,11 +116,12 @@ def this_machine(device: torch.device | str = "cpu") -> Machine:
     """This machine as it is now: free memory, and the rate of a quick matrix product."""
     device = torch.device(device)
     if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
+        free = float(torch.cuda.mem_get_info(device)[0])
         return Machine(torch.cuda.get_device_name(device), free, _measured_flops(device))
     import psutil
 
-    return Machine(f"this machine ({device.type})", psutil.virtual_memory().available, _measured_flops(device))
+    free = float(psutil.virtual_memory().available)
+    return Machine(f"this machine ({device.type})", free, _measured_flops(device))
 
 
 def _measured_flops(device: torch.device, n: int = 1024) -> float:
@@ -150,19 +157,20 @@ class _Shape:
 
     def bytes_per_prompt(self, positions: int, settings: Settings, itemsize: int) -> float:
         graph = Graph.of(self.config, settings.readers)
-        gradients = 4 * graph.n_readers * self.d_model
+        wide = max(4, itemsize)  # scores are computed in float32 at least
+        gradients = wide * graph.n_readers * self.d_model
         recorded = self.layers * (self.heads * self.d_head + self.d_model)
-        # two runs in the model's type, their difference in float32
-        sources = (2 * itemsize + 4) * recorded
+        # two runs in the model's type, their difference in the wide one
+        sources = (2 * itemsize + wide) * recorded
         # What autograd keeps of a layer: the residual stream (twice), both norms in float32, q, k, v, the heads'
         # results, and the MLP's inner activations.
         kept = itemsize * (4 * self.d_model + self.d_head * (2 * self.heads + 2 * self.kv_heads) + 4 * self.d_ff)
         graph_of_autograd = self.layers * (kept + 16 * self.d_model)
         # the readers of one layer on their way through the norm, or the heads of one layer written out
-        passing = 4 * 2 * graph.readers_per_layer * self.d_model
-        once = 4 * graph.n_sources * graph.n_readers * (positions if settings.positions else 1)
+        passing = wide * 2 * graph.readers_per_layer * self.d_model
+        once = wide * graph.n_sources * graph.n_readers * (positions if settings.positions else 1)
         logits = 4 * 4 * self.config.vocab_size
-        return positions * (gradients + sources + graph_of_autograd + passing) + once + logits
+        return float(positions * (gradients + sources + graph_of_autograd + passing) + once + logits)
 
 
 def _size(count: float) -> str:
