@@ -10,6 +10,7 @@ hangs on the choice of prompts; nothing about other training runs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,8 +59,8 @@ class Comparison(Saved):
     ceiling_one: Float[Tensor, " size"]
     ceiling_two: Float[Tensor, " size"]
     chance: Float[Tensor, " size"]
-    source_profile: Float[Tensor, "2 layers+1"]
-    reader_profile: Float[Tensor, "2 layers+1"]
+    source_profile: Float[Tensor, "model place"]
+    reader_profile: Float[Tensor, "model place"]
     measures: dict[str, dict[str, list[float]]]
     cross: dict[str, list[list[float]]]
     fractions: list[float]
@@ -140,12 +141,12 @@ def gini(weights: Float[Tensor, "sample n"]) -> Float[Tensor, " sample"]:
     return (2 * rank - n - 1).mul(ordered).sum(dim=-1) / (n * ordered.sum(dim=-1))
 
 
-def source_profile(size: Float[Tensor, "*sample source reader"], graph: Graph) -> Float[Tensor, "*sample layers+1"]:
+def source_profile(size: Float[Tensor, "*sample source reader"], graph: Graph) -> Float[Tensor, "*sample place"]:
     """Share of |score| that leaves the input, layer 0, layer 1, ..."""
     return _by_layer(size.sum(dim=-1), graph.source_layer + 1, graph.layers + 1)
 
 
-def reader_profile(size: Float[Tensor, "*sample source reader"], graph: Graph) -> Float[Tensor, "*sample layers+1"]:
+def reader_profile(size: Float[Tensor, "*sample source reader"], graph: Graph) -> Float[Tensor, "*sample place"]:
     """Share of |score| that arrives at layer 0, layer 1, ..., the logits."""
     return _by_layer(size.sum(dim=-2), graph.reader_layer, graph.layers + 1)
 
@@ -181,11 +182,10 @@ def chance_overlap(k: int, n_edges: int) -> float:
     if k == 0:
         return 1.0
 
-    def log_choose(n: Tensor | float, m: Tensor | float) -> Tensor:
-        n, m = torch.as_tensor(n, dtype=torch.float64), torch.as_tensor(m, dtype=torch.float64)
-        return torch.lgamma(n + 1) - torch.lgamma(m + 1) - torch.lgamma(n - m + 1)
+    def log_choose(n: int, m: Tensor) -> Tensor:
+        return math.lgamma(n + 1) - torch.lgamma(m + 1) - torch.lgamma(n - m + 1)
 
-    log_p = log_choose(k, shared) + log_choose(n_edges - k, k - shared) - log_choose(n_edges, k)
+    log_p = log_choose(k, shared) + log_choose(n_edges - k, k - shared) - log_choose(n_edges, shared.new_tensor(k))
     return float((log_p.exp() * shared / (2 * k - shared)).sum())
 
 
@@ -248,6 +248,12 @@ def compare(
     edges = [scores.need_prompts()[:, graph.exists].float() for scores in (one, two)]
     whole = torch.stack([each.mean(dim=0) for each in edges])
 
+    if bootstrap < 0 or halvings < 1 or not 0 < level < 1:
+        raise InputError(
+            f"bootstrap={bootstrap}, halvings={halvings}, level={level}.",
+            "An interval needs resamples and a level between 0 and 1, a ceiling at least one halving.",
+            "bootstrap=0 leaves the intervals out.",
+        )
     halves: list[Tensor] = []
     for _ in range(halvings):
         order = torch.randperm(one.prompts, generator=generator)
@@ -265,7 +271,7 @@ def compare(
         correlations.append(rank_correlation(sample[0], sample[1]))
         measured.append(_measure(sample, graph))
     value = _measure(whole, graph)
-    spread = torch.stack(measured)  # [bootstrap, measure, model]
+    spread = torch.stack(measured) if measured else value.new_zeros(0, *value.shape)  # [bootstrap, measure, model]
     tail = (1 - level) / 2
     measures: dict[str, dict[str, list[float]]] = {}
     for index, name in enumerate(MEASURES):
@@ -277,7 +283,8 @@ def compare(
         }
     correlation = rank_correlation(whole[0], whole[1])
     measures["rank_correlation"] = {"between": _estimate(torch.tensor(correlation), torch.tensor(correlations), tail)}
-    curve, spread_of_curve = overlap_curve(whole[0], whole[1], grid), torch.stack(curves)
+    curve = overlap_curve(whole[0], whole[1], grid)
+    spread_of_curve = torch.stack(curves) if curves else torch.zeros(0, len(grid))
     size = torch.stack([one.values.abs(), two.values.abs()])
     return Comparison(
         ks=grid,
