@@ -160,6 +160,13 @@ def test_each_circuit_is_run_in_each_model(tokenizer, tmp_path):
     assert repr(again) == repr(both)
 
 
+def test_the_error_of_the_integral_falls_with_steps(tokenizer):
+    pair = load_pair("toy-chain")
+    prompts = get_task("ioi").prompts(tokenizer, 12)
+    few, many = (attribute(pair.arm, prompts, steps=steps).integration_error for steps in (1, 60))
+    assert abs(many) < 1e-3 < abs(few)
+
+
 # Errors
 
 

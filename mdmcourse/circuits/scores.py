@@ -92,6 +92,16 @@ class Scores(Saved):
             for row, column in zip(rows, columns, strict=True)
         ]
 
+    @property
+    def integration_error(self) -> float:
+        """How far EAP-IG's integral is off, relative: all that is lost is lost through the input, so that the scores of
+        its edges have to sum to m(clean) - m(corrupted) (the completeness axiom of integrated gradients, Sundararajan
+        et al., arXiv 1703.01365). Take more steps, or another rule, if it is too large; it is mostly the edges into the
+        first layers that suffer. Only for method "eap-ig".
+        """
+        lost = self.clean - self.corrupted
+        return float(self.values[0].sum()) / lost - 1 if lost else float("nan")
+
     def of_sources(self) -> Float[Tensor, " source"]:
         """What leaves each source: the sum of |score| over its edges."""
         return self.values.abs().sum(dim=1)

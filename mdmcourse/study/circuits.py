@@ -52,6 +52,7 @@ def circuits_of(
         result["members"][member] = {
             "clean": scores[member].clean,
             "corrupted": scores[member].corrupted,
+            "integration_error": scores[member].integration_error,
             "edges": scores[member].graph.n_edges,
             "fractions": curve.fractions.tolist(),
             "kept": curve.kept.tolist(),
@@ -95,6 +96,7 @@ def as_text(result: dict[str, Any]) -> str:
     ]
     for member, row in result["members"].items():
         lines += ["", f"{member}: logit difference {row['clean']:.2f} clean, {row['corrupted']:.2f} corrupted"]
+        lines[-1] += f"; error of the integral {row['integration_error']:+.1%}"
         lines.append("  edges kept    " + "".join(f"{kept:>8,}" for kept in row["kept"]))
         lines.append("  faithfulness  " + "".join(f"{value:>8.2f}" for value in row["faithfulness"]))
         lines.append(f"  CPR {row['cpr']:.3f}, CMD {row['cmd']:.3f}; of {row['edges']:,} edges the strongest:")
