@@ -169,9 +169,8 @@ def shapes() -> None:
     print(f"Llama-2-7B, {graph.n_edges:,} edges: {seconds:.2f} s, {(high_water() - before) / 1e6:.0f} MB")
     for name, config in (("Llama-2-7B / DiffuLLaMA", llama), ("Qwen2.5-7B / Dream", qwen)):
         for machine in (*MACHINES.values(), this_machine()):
-            print(
-                f"{name}, 256 prompts of 40 tokens, bfloat16: {plan(config, 256, 40, machine=machine, dtype=torch.bfloat16)}"
-            )
+            needed = plan(config, 256, 40, machine=machine, dtype=torch.bfloat16)
+            print(f"{name}, 256 prompts of 40 tokens, bfloat16: {needed}")
 
 
 def main() -> None:

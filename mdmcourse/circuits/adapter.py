@@ -90,7 +90,7 @@ def anatomy(decoder: Any) -> Anatomy:
     if family not in _FAMILIES:
         raise _refused(family, _why_not(config))
     if _slides(config):
-        raise _refused(family, "its attention has a sliding window, so that heads do not see all that they could")
+        raise _refused(family, _why_not(config))
     if getattr(config, "add_cross_attention", False):
         raise _refused(family, "it has cross-attention, a second stream that no edge stands for")
     if decoder.training:
@@ -170,6 +170,8 @@ def _slides(config: Any) -> bool:
 def _why_not(config: Any) -> str:
     if any(getattr(config, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts")):
         return "it is a mixture of experts: which of them read is decided anew in every run, and no edge stands for it"
+    if _slides(config) or getattr(config, "sliding_window", None):
+        return "its attention has a sliding window, so that heads do not see all that they could"
     return "nobody has written down where its heads and norms are"
 
 

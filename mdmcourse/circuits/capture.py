@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -81,35 +82,34 @@ def target_logits(
 
 def before_block(block: nn.Module, change: Callable[[Tensor], Tensor | None]) -> Any:
     """A hook that sees, and may replace, the residual stream that enters a layer."""
-
-    def hook(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-        stream = args[0] if args else kwargs["hidden_states"]
-        changed = change(stream)
-        if changed is None:
-            return None
-        if args:
-            return (changed, *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": changed}
-
-    return block.register_forward_pre_hook(hook, with_kwargs=True)
+    return block.register_forward_pre_hook(partial(_stream, change), with_kwargs=True)
 
 
 def before(module: nn.Module, change: Callable[[Tensor], Tensor | None]) -> Any:
     """A hook that sees, and may replace, the input of a module."""
-
-    def hook(module: nn.Module, args: tuple) -> Tensor | None:
-        return change(args[0])
-
-    return module.register_forward_pre_hook(hook)
+    return module.register_forward_pre_hook(partial(_input, change))
 
 
 def after(module: nn.Module, change: Callable[[Tensor], Tensor | None]) -> Any:
     """A hook that sees, and may replace, the output of a module."""
+    return module.register_forward_hook(partial(_output, change))
 
-    def hook(module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
-        return change(output)
 
-    return module.register_forward_hook(hook)
+def _stream(change: Callable, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+    changed = change(args[0] if args else kwargs["hidden_states"])
+    if changed is None:
+        return None
+    if args:
+        return (changed, *args[1:]), kwargs
+    return args, {**kwargs, "hidden_states": changed}
+
+
+def _input(change: Callable, module: nn.Module, args: tuple) -> Tensor | None:
+    return change(args[0])
+
+
+def _output(change: Callable, module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
+    return change(output)
 
 
 @contextmanager

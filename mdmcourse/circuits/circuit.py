@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import networkx
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Circuit(Saved):
     """A choice of edges of one graph. Nothing changes it: every operation gives a new one.
 
@@ -149,6 +149,15 @@ class Circuit(Saved):
     def __len__(self) -> int:
         return self.kept
 
+    def __bool__(self) -> bool:
+        return True  # an empty circuit is a circuit
+
+    def __eq__(self, other: object) -> bool:
+        """The same edges of the same graph."""
+        return isinstance(other, Circuit) and self.graph == other.graph and torch.equal(self.edges, other.edges)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def names(self) -> list[str]:
         """The edges by name, from the first layer to the last."""
         return [
@@ -166,17 +175,16 @@ class Circuit(Saved):
     # Sets
 
     def __and__(self, other: Circuit) -> Circuit:
-        return self._with(other, self.edges & other.edges)
+        self.need_same_graph(other)
+        return Circuit.of(self.graph, self.edges & other.edges)
 
     def __or__(self, other: Circuit) -> Circuit:
-        return self._with(other, self.edges | other.edges)
+        self.need_same_graph(other)
+        return Circuit.of(self.graph, self.edges | other.edges)
 
     def __sub__(self, other: Circuit) -> Circuit:
-        return self._with(other, self.edges & ~other.edges)
-
-    def _with(self, other: Circuit, edges: Tensor) -> Circuit:
         self.need_same_graph(other)
-        return Circuit.of(self.graph, edges)
+        return Circuit.of(self.graph, self.edges & ~other.edges)
 
     def need_same_graph(self, other: Circuit | Scores | Graph) -> None:
         """Raise InputError if the other belongs to a graph of another shape."""
@@ -206,7 +214,9 @@ class Circuit(Saved):
         """What `to_json` wrote. Raises InputError if it is not that."""
         try:
             read = json.loads(text)
-            graph, names, asked = Graph(**read["graph"]), list(read["edges"]), int(read["asked"])
+            graph, names, asked = Graph(**read["graph"]), read["edges"], int(read["asked"])
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise TypeError("edges is not a list of names")
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"This is not a circuit: {type(error).__name__}: {error}.",

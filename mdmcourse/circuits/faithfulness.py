@@ -58,6 +58,12 @@ def run_circuits(
     batch_size: int = 64,
 ) -> Float[Tensor, "circuit prompt"]:
     """`run_circuit` for several circuits of one shape: the clean and the corrupted run are made only once."""
+    if not len(prompts) or batch_size < 1:
+        raise InputError(
+            f"There are {len(prompts) or 'no'} prompts, and batch_size={batch_size}.",
+            "A circuit runs on one prompt at a time at least.",
+            "Give at least one prompt, and a batch_size of 1 or more.",
+        )
     if not circuits:
         return torch.zeros(0, len(prompts))
     graph = _graph_for(model, circuits)
@@ -143,7 +149,8 @@ class Faithfulness(Saved):
     def values(self) -> Float[Tensor, " size"]:
         """Normalised faithfulness f = (m(circuit) - m(no edges)) / (m(all edges) - m(no edges)), m meaned over prompts.
 
-        1: the circuit does what the model does; 0: no more than no edges at all. It can lie outside.
+        1: the circuit does what the model does; 0: no more than no edges at all. It can lie outside, and is not a
+        number if the model does no better with all its edges than with none.
         """
         return (self.by_prompt.mean(dim=1) - self.none.mean()) / (self.full.mean() - self.none.mean())
 
@@ -183,9 +190,11 @@ def faithfulness_curve(
     scores: from this model, or (cross-faithfulness) from another of the same shape.
     selection: "top" by |score|, or "greedy" from the logits backwards.
     """
-    if not fractions or min(fractions) < 0 or max(fractions) > 1:
+    if not fractions or min(fractions) < 0 or max(fractions) > 1 or list(fractions) != sorted(fractions):
         raise InputError(
-            f"fractions={list(fractions)}.", "They are shares of all edges, from 0 to 1.", "Leave them out for MIB's."
+            f"fractions={list(fractions)}.",
+            "They are shares of all edges, from 0 to 1, in order.",
+            "Leave them out for MIB's.",
         )
     if selection not in get_args(Selection):
         raise InputError(f"selection={selection!r}.", "It is not a way to choose edges.", 'Use "top" or "greedy".')

@@ -7,9 +7,10 @@ norm, whose Jacobian is known in closed form.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import torch
@@ -67,30 +68,25 @@ def reading(parts: Anatomy, moved: Group, value: Tensor) -> Iterator[Read]:
     kind, place = moved
     layer = parts.layers[place]
 
-    def put(original: Tensor) -> Tensor:
-        return leaf
-
-    def note(notes: dict[nn.Module, Tensor], module: nn.Module) -> Callable[[Tensor], None]:
-        def into(tensor: Tensor) -> None:
-            notes[module] = tensor
-
-        return into
-
     with ExitStack() as stack:
         if kind == "input":
-            stack.callback(before_block(layer.block, put).remove)
+            stack.callback(before_block(layer.block, partial(_instead, leaf)).remove)
         elif kind == "heads":
-            stack.callback(before(layer.output, put).remove)
+            stack.callback(before(layer.output, partial(_instead, leaf)).remove)
         else:
-            stack.callback(after(layer.mlp, put).remove)
+            stack.callback(after(layer.mlp, partial(_instead, leaf)).remove)
         for each in parts.layers:
-            stack.callback(before(each.attention_norm, note(read.streams, each.attention_norm)).remove)
+            stack.callback(before(each.attention_norm, partial(read.streams.__setitem__, each.attention_norm)).remove)
             for module in {projection.module for projection in each.projections.values()}:
-                stack.callback(after(module, note(read.projected, module)).remove)
+                stack.callback(after(module, partial(read.projected.__setitem__, module)).remove)
         for norm in (*(each.mlp_norm for each in parts.layers), parts.final_norm):
-            stack.callback(before(norm, note(read.streams, norm)).remove)
-            stack.callback(after(norm, note(read.normed, norm)).remove)
+            stack.callback(before(norm, partial(read.streams.__setitem__, norm)).remove)
+            stack.callback(after(norm, partial(read.normed.__setitem__, norm)).remove)
         yield read
+
+
+def _instead(value: Tensor, original: Tensor) -> Tensor:
+    return value
 
 
 class ReaderGradients:

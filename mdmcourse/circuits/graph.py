@@ -41,6 +41,15 @@ class Graph:
     heads: int
     kv_heads: int
 
+    def __post_init__(self) -> None:
+        sizes = (self.layers, self.heads, self.kv_heads)
+        if not all(isinstance(size, int) and size > 0 for size in sizes) or self.heads % self.kv_heads:
+            raise InputError(
+                f"A graph of {self.layers!r} layers, {self.heads!r} heads, {self.kv_heads!r} key-value readers.",
+                "These are positive whole numbers, and every key-value reader serves as many heads as the others.",
+                "Take them from a decoder: Graph.of(model).",
+            )
+
     @classmethod
     def of(cls, model: Any, readers: Readers = "kv") -> Graph:
         """The graph of an ARM, an MDM, or a Hugging Face config.

@@ -7,8 +7,9 @@ corrupted run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -41,15 +42,15 @@ def rerouted(
         for index, layer in enumerate(parts.layers):
             columns = graph.attention_readers(index)
             if edges.loses(slice(columns["q"].start, columns["v"].stop)):
-                stack.callback(before(layer.attention_norm, edges.read_by_heads(index)).remove)
+                stack.callback(before(layer.attention_norm, partial(edges.read_by_heads, index)).remove)
                 for module in {projection.module for projection in layer.projections.values()}:
-                    stack.callback(after(module, edges.project(index, module)).remove)
-            stack.callback(before(layer.output, edges.of_heads(index)).remove)
+                    stack.callback(after(module, partial(edges.project, index, module)).remove)
+            stack.callback(before(layer.output, partial(edges.of_heads, index)).remove)
             if edges.loses(slice(column := graph.mlp_reader(index), column + 1)):
-                stack.callback(before(layer.mlp_norm, edges.read_by(column)).remove)
-            stack.callback(after(layer.mlp, edges.of_mlp(index)).remove)
+                stack.callback(before(layer.mlp_norm, partial(edges.read_by, column)).remove)
+            stack.callback(after(layer.mlp, partial(edges.of_mlp, index)).remove)
         if edges.loses(slice(graph.logits_reader, None)):
-            stack.callback(before(parts.final_norm, edges.read_by(graph.logits_reader)).remove)
+            stack.callback(before(parts.final_norm, partial(edges.read_by, graph.logits_reader)).remove)
         yield
 
 
@@ -74,57 +75,39 @@ class _Rerouting:
         self.total = self.replacement.input.to(stream) - stream
         self.change[0] = self.total
 
-    def of_heads(self, index: int) -> Callable[[Tensor], None]:
-        def note(results: Tensor) -> None:
-            change = self.replacement.heads[index].to(results) - results
-            of_heads = head_outputs(self.parts.layers[index], change).to(self.change)
-            self.change[self.graph.heads_of(index)] = of_heads.transpose(0, 1)
-            self.total = self.total + of_heads.sum(dim=1)
+    def of_heads(self, index: int, results: Tensor) -> None:
+        change = self.replacement.heads[index].to(results) - results
+        of_heads = head_outputs(self.parts.layers[index], change).to(self.change)
+        self.change[self.graph.heads_of(index)] = of_heads.transpose(0, 1)
+        self.total = self.total + of_heads.sum(dim=1)
 
-        return note
-
-    def of_mlp(self, index: int) -> Callable[[Tensor], None]:
-        def note(output: Tensor) -> None:
-            change = (self.replacement.mlps[index].to(output) - output).to(self.change)
-            self.change[self.graph.mlp_of(index)] = change
-            self.total = self.total + change
-
-        return note
+    def of_mlp(self, index: int, output: Tensor) -> None:
+        change = (self.replacement.mlps[index].to(output) - output).to(self.change)
+        self.change[self.graph.mlp_of(index)] = change
+        self.total = self.total + change
 
     # Readers: add it for the removed edges
 
-    def read_by(self, column: int) -> Callable[[Tensor], Tensor]:
-        def change(stream: Tensor) -> Tensor:
-            return stream + self._removed_into(slice(column, column + 1)).to(stream)[0]
+    def read_by(self, column: int, stream: Tensor) -> Tensor:
+        return stream + self._removed_into(slice(column, column + 1)).to(stream)[0]
 
-        return change
-
-    def read_by_heads(self, index: int) -> Callable[[Tensor], None]:
+    def read_by_heads(self, index: int, stream: Tensor) -> None:
         columns = self.graph.attention_readers(index)
-        norm = self.parts.layers[index].attention_norm
+        changed = self._removed_into(slice(columns["q"].start, columns["v"].stop)).to(stream)
+        self.normed = normed(self.parts.layers[index].attention_norm, changed.add_(stream))
 
-        def note(stream: Tensor) -> None:
-            changed = self._removed_into(slice(columns["q"].start, columns["v"].stop)).to(stream)
-            self.normed = normed(norm, changed.add_(stream))
-
-        return note
-
-    def project(self, index: int, module: nn.Module) -> Callable[[Tensor], Tensor]:
+    def project(self, index: int, module: nn.Module, output: Tensor) -> Tensor:
         """Compute a module's output anew, every head from what it reads itself."""
         columns = self.graph.attention_readers(index)
-        mine = {kind: each for kind, each in self.parts.layers[index].projections.items() if each.module is module}
-
-        def again(output: Tensor) -> Tensor:
-            output = output.clone()
-            for kind, projection in mine.items():
+        output = output.clone()
+        for kind, projection in self.parts.layers[index].projections.items():
+            if projection.module is module:
                 rows = slice(columns[kind].start - columns["q"].start, columns[kind].stop - columns["q"].start)
                 of_heads = torch.einsum("hbpd,hed->bphe", self.normed[rows], projection.weight)
                 if projection.bias is not None:
                     of_heads = of_heads + projection.bias
                 output[..., projection.rows] = of_heads.flatten(-2)
-            return output
-
-        return again
+        return output
 
     def _removed_into(self, columns: slice) -> Float[Tensor, "reader batch pos d_model"]:
         """What the removed edges into these readers add to the residual stream.

@@ -37,6 +37,11 @@ MACHINES = {
 }
 
 
+MARGIN = 2.0
+"""Between the bytes that are counted here and those that a process is seen to hold. Measured on a CPU: 1.3 to 2.0, most
+of it memory that the C library keeps back after it was freed (with MALLOC_MMAP_THRESHOLD_=65536 it is below 1)."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What attribution takes.
@@ -106,9 +111,10 @@ def plan(
         )
     graph = Graph.of(config, settings.readers)
     backward = {"eap": 1, "eap-ig": settings.steps, "eap-ig-activations": settings.steps * len(groups(graph))}
-    # A forward pass is 2 operations a weight and token; a backward pass to activations only is as much again.
+    # A forward pass is 2 operations a weight and token; a backward pass to activations only is as much again. Mapping
+    # and contracting gradients is measured to add about a half (benchmarks/circuits.py).
     passes = 2 + (graph.n_edges if settings.method == "exact" else 2 * backward[settings.method])
-    seconds = passes * 2 * shape.parameters * prompts * positions / machine.flops
+    seconds = 1.5 * passes * 2 * shape.parameters * prompts * positions / machine.flops
     return Plan(machine, weights, per_prompt, min(fits, prompts), seconds)
 
 
@@ -158,19 +164,21 @@ class _Shape:
     def bytes_per_prompt(self, positions: int, settings: Settings, itemsize: int) -> float:
         graph = Graph.of(self.config, settings.readers)
         wide = max(4, itemsize)  # scores are computed in float32 at least
-        gradients = wide * graph.n_readers * self.d_model
-        recorded = self.layers * (self.heads * self.d_head + self.d_model)
-        # two runs in the model's type, their difference in the wide one
-        sources = (2 * itemsize + wide) * recorded
-        # What autograd keeps of a layer: the residual stream (twice), both norms in float32, q, k, v, the heads'
-        # results, and the MLP's inner activations.
-        kept = itemsize * (4 * self.d_model + self.d_head * (2 * self.heads + 2 * self.kv_heads) + 4 * self.d_ff)
-        graph_of_autograd = self.layers * (kept + 16 * self.d_model)
-        # the readers of one layer on their way through the norm, or the heads of one layer written out
-        passing = wide * 2 * graph.readers_per_layer * self.d_model
+        read = self.d_head * (self.heads + 2 * graph.kv_heads)  # by all heads of a layer
+        readers = graph.readers_per_layer - 1
+        # From run to run: the difference of the sources, and the factored sums of `gradients._OfAttention`.
+        units = min(settings.steps, readers)
+        sums = wide * self.layers * (read + (2 + units) * self.d_model + self.heads * self.d_head + units * readers)
+        # While a run goes on, what autograd keeps of a layer: the residual stream (twice), both norms in float32 (three
+        # times each), q, k, v before and after their rotation, the heads' results, the MLP's inner activations; and the
+        # gradients that come back.
+        kept = itemsize * (4 * self.d_model + 3 * read + 4 * self.d_ff) + 4 * 6 * self.d_model
+        run = self.layers * kept
+        # When all runs are done: the gradients of all readers written out, and a layer's readers on their way there.
+        written = wide * (graph.n_readers + 2 * readers + units) * self.d_model
         once = wide * graph.n_sources * graph.n_readers * (positions if settings.positions else 1)
         logits = 4 * 4 * self.config.vocab_size
-        return float(positions * (gradients + sources + graph_of_autograd + passing) + once + logits)
+        return MARGIN * (positions * (sums + max(run, written)) + once + logits)
 
 
 def _size(count: float) -> str:

@@ -1,0 +1,600 @@
+"""Attribution: every score against finite differences, patching and integrals made without the code under test."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from circuits_helpers import (
+    KINDS,
+    LENGTH,
+    READINGS,
+    all_edges,
+    between,
+    copies,
+    derivatives,
+    double,
+    double_norms,
+    kind_of,
+    leaves_no_trace,
+    plus,
+    random_prompts,
+    shallow,
+    some_edges,
+    ungrouped,
+)
+from helpers import (
+    DECODER_NAMES,
+    DECODERS,
+    POSITIONS,
+    VOCABULARY,
+    assert_three_parts,
+    tiny_decoder,
+    without_shape_checks,
+)
+from torch import Tensor
+
+from mdmcourse.circuits import Circuit, Graph, Scores, attribute, run_circuit
+from mdmcourse.circuits.adapter import anatomy
+from mdmcourse.circuits.capture import recording
+from mdmcourse.circuits.intervention import rerouted
+from mdmcourse.errors import CheckpointError, InputError, UnknownNameError
+from mdmcourse.models import ARM, MDM
+
+GROUPED = [(family, grouped) for family, grouped in DECODERS if grouped]
+PROMPTS = random_prompts()
+# Pairs that differ in one token only: an integral along a short way needs few steps.
+NEAR = replace(PROMPTS, corrupted=torch.where(torch.arange(LENGTH) == 1, PROMPTS.corrupted, PROMPTS.clean))
+
+
+@pytest.fixture
+def _in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    double_norms(monkeypatch)
+
+
+@pytest.fixture(params=DECODERS, ids=DECODER_NAMES)
+def decoder(request: pytest.FixtureRequest, _in_float64: None) -> Any:
+    return double(*request.param)
+
+
+@pytest.fixture(params=READINGS)
+def read(request: pytest.FixtureRequest) -> Callable[[Any], ARM | MDM]:
+    return READINGS[request.param]
+
+
+def assert_scores(found: Tensor, expected: Tensor, rtol: float = 1e-5) -> None:
+    """Equal to rtol; what is far smaller than the largest of them, to rtol of a thousandth of that."""
+    largest = float(expected.abs().max())
+    assert largest > 1e-3, "nothing to compare"
+    torch.testing.assert_close(found.double(), expected.double(), rtol=rtol, atol=rtol * 1e-3 * largest)
+
+
+def by_prompt(scores: Scores, edges: list[tuple[str, str]]) -> Tensor:
+    """Rows of edges, columns of prompts."""
+    of_prompts = scores.need_prompts()
+    return torch.stack([of_prompts[(slice(None), *scores.graph.edge("->".join(edge)))] for edge in edges])
+
+
+def gauss_legendre(steps: int) -> list[tuple[float, float]]:
+    points, weights = np.polynomial.legendre.leggauss(steps)
+    return [(0.5 + 0.5 * x, 0.5 * w) for x, w in zip(points, weights, strict=True)]
+
+
+def along_the_way(
+    model: ARM | MDM, edges: list[tuple[str, str]], points: list[tuple[float, float]], metric: str = "logit_diff"
+) -> Tensor:
+    """The weighted mean of derivatives while the embedding stands between the corrupted (0) and the clean one (1)."""
+    each = [weight * derivatives(model, PROMPTS, edges, metric, alpha, ("input",)) for alpha, weight in points]
+    return torch.stack(each).sum(dim=0)
+
+
+# --- what a score is ----------------------------------------------------------------------------------------
+
+
+def test_decoders_by_hand_are_the_decoders(decoder: Any, read: Callable) -> None:
+    """The reference of this file is one: it computes the logits of transformers."""
+    model = read(decoder)
+    hand, _, _ = between(model, PROMPTS)
+    for readers in ("kv", "query"):
+        raw, written = hand.run(PROMPTS.clean, readers=readers)
+        expected = decoder(**model.inputs(PROMPTS.clean), use_cache=False).logits
+        torch.testing.assert_close(raw, expected, rtol=1e-11, atol=1e-11)
+    assert list(written) == list(Graph.of(model).sources)
+
+
+def test_eap_is_the_directional_derivative_of_one_reader(decoder: Any, read: Callable) -> None:
+    model = read(decoder)
+    scores = attribute(model, PROMPTS, "eap", keep_prompts=True, batch_size=3)
+    edges = some_edges(scores.graph)
+    assert {kind_of(reader) for _, reader in edges} == set(KINDS)
+    assert_scores(by_prompt(scores, edges), derivatives(model, PROMPTS, edges))
+
+
+def test_eap_ig_is_the_mean_of_derivatives_along_the_way(decoder: Any) -> None:
+    """The way: the embedding goes from the corrupted (0) to the clean prompt (1)."""
+    for reading in READINGS if decoder.config.model_type == "llama" else ["full"]:
+        model = READINGS[reading](decoder)
+        scores = attribute(model, PROMPTS, "eap-ig", 2, keep_prompts=True, batch_size=3)
+        edges = some_edges(scores.graph, each=2, seed=1)
+        assert_scores(by_prompt(scores, edges), along_the_way(model, edges, gauss_legendre(2)))
+
+
+@pytest.mark.usefixtures("_in_float64")
+@pytest.mark.parametrize(
+    ("rule", "steps", "points"),
+    [
+        ("left", 2, [(0.0, 0.5), (0.5, 0.5)]),
+        ("right", 2, [(0.5, 0.5), (1.0, 0.5)]),
+        ("midpoint", 2, [(0.25, 0.5), (0.75, 0.5)]),
+        ("midpoint", 9, [((n + 0.5) / 9, 1 / 9) for n in range(9)]),  # more runs than a layer has attention readers
+    ],
+)
+def test_every_rule_has_its_own_points(rule: Any, steps: int, points: list) -> None:
+    model = READINGS["full"](double("qwen2", True))
+    scores = attribute(model, PROMPTS, "eap-ig", steps, rule, keep_prompts=True, batch_size=3)
+    edges = some_edges(scores.graph, each=2, seed=2)
+    assert_scores(by_prompt(scores, edges), along_the_way(model, edges, points))
+
+
+def test_eap_ig_activations_moves_the_source_group_itself(decoder: Any) -> None:
+    """For the edges of a head all heads of its layer move; for those of an MLP, it alone; upstream all is clean."""
+    model = READINGS["full"](decoder)
+    scores = attribute(model, PROMPTS, "eap-ig-activations", 2, keep_prompts=True, batch_size=3)
+    edges = all_edges(scores.graph)
+    heads = [tuple(f"a{layer}.h{head}" for head in range(4)) for layer in (0, 1)]
+    for moved in (("input",), heads[0], ("m0",), heads[1], ("m1",)):
+        mine = [edge for edge in edges if edge[0] in moved]
+        chosen = mine[:: max(1, len(mine) // 6)] + mine[-1:]
+        expected = sum(
+            weight * derivatives(model, PROMPTS, chosen, alpha=alpha, moved=moved)
+            for alpha, weight in gauss_legendre(2)
+        )
+        assert_scores(by_prompt(scores, chosen), expected)
+
+
+def test_eap_ig_activations_is_complete_for_every_group() -> None:
+    """All that leaves a group adds up to what is lost when the group writes what it wrote on the corrupted prompt."""
+    model = READINGS["full"](double("gpt2"))
+    scores = attribute(model, PROMPTS, "eap-ig-activations", 8, keep_prompts=True, batch_size=3)
+    hand, clean, corrupted = between(model, PROMPTS)
+    for moved in ("input", "a0", "m0", "a1", "m1"):
+        rows = [row for row, name in enumerate(scores.sources) if name.startswith(moved)]
+        put = {scores.sources[row]: corrupted[scores.sources[row]] for row in rows}
+        metric = [hand.metric(hand.run(PROMPTS.clean, put=each)[0], PROMPTS) for each in (clean, put)]
+        found = scores.need_prompts()[:, rows].sum(dim=(1, 2)).double()
+        torch.testing.assert_close(found, metric[0] - metric[1], rtol=1e-3, atol=1e-3)
+        assert (metric[0] - metric[1]).abs().max() > 0.03
+
+
+def test_the_input_row_is_the_same_for_both_integrals(decoder: Any) -> None:
+    model = READINGS["block"](decoder)
+    one = attribute(model, PROMPTS, "eap-ig", 2, batch_size=3)
+    other = attribute(model, PROMPTS, "eap-ig-activations", 2, batch_size=3)
+    torch.testing.assert_close(one.values[0], other.values[0])
+    assert not torch.allclose(one.values[1:], other.values[1:], rtol=0.1)
+
+
+def test_eap_ig_is_complete(decoder: Any) -> None:
+    """With many steps, all that leaves the input adds up to the difference between the two runs."""
+    model = READINGS["full"](decoder)
+    scores = attribute(model, NEAR, "eap-ig", 24, keep_prompts=True, batch_size=3)
+    hand, _, _ = between(model, PROMPTS)
+    clean, corrupted = (hand.metric(hand.run(each)[0], NEAR) for each in (NEAR.clean, NEAR.corrupted))
+    found, expected = scores.need_prompts()[:, 0].sum(dim=1).double(), clean - corrupted
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.01 * float(expected.abs().max()))
+    assert scores.clean == pytest.approx(float(clean.mean()), rel=1e-6)
+    assert scores.corrupted == pytest.approx(float(corrupted.mean()), rel=1e-6)
+
+
+@pytest.mark.usefixtures("_in_float64")
+@pytest.mark.parametrize(("family", "grouped", "reading"), [("llama", True, "full"), ("gpt2", False, "arm")])
+def test_exact_is_one_edge_patched_at_a_time(family: str, grouped: bool, reading: str) -> None:
+    """Every single edge."""
+    model = READINGS[reading](double(family, grouped) if family == "llama" else shallow(family).double())
+    scores = attribute(model, PROMPTS, "exact", keep_prompts=True, batch_size=3)
+    edges = all_edges(scores.graph)
+    assert len(edges) == scores.graph.n_edges
+    hand, clean, corrupted = between(model, PROMPTS)
+    many = copies(PROMPTS, len(edges))
+    changes = [(reader, corrupted[source] - clean[source]) for source, reader in edges]
+    patched = hand.metric(hand.run(many.clean, plus(changes))[0], many).view(len(edges), -1)
+    assert_scores(by_prompt(scores, edges), hand.metric(hand.run(PROMPTS.clean)[0], PROMPTS) - patched)
+
+
+@pytest.mark.usefixtures("_in_float64")
+@pytest.mark.parametrize("metric", ["answer_logprob", "kl"])
+@pytest.mark.parametrize("reading", READINGS)
+def test_other_metrics_are_derived_as_well(metric: str, reading: str) -> None:
+    """In an MDM the mask token, whose logit is the lowest number there is, does no harm."""
+    model = READINGS[reading](double("qwen2", True))
+    scores = attribute(model, PROMPTS, steps=2, metric=metric, keep_prompts=True, batch_size=3)
+    edges = some_edges(scores.graph)
+    assert_scores(by_prompt(scores, edges), along_the_way(model, edges, gauss_legendre(2), metric))
+
+
+def test_float32_scores_are_those_of_float64_up_to_rounding() -> None:
+    """With the norms of transformers as they are, in float32: the tests above put others in their place."""
+    for family, grouped in DECODERS:
+        with pytest.MonkeyPatch.context() as patch:
+            double_norms(patch)
+            high = attribute(READINGS["full"](double(family, grouped)), PROMPTS, steps=1, batch_size=3)
+        low = attribute(READINGS["full"](tiny_decoder(family, grouped)), PROMPTS, steps=1, batch_size=3)
+        torch.testing.assert_close(low.values, high.values, rtol=1e-3, atol=1e-4)
+
+
+# --- grouped and ungrouped ----------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("_in_float64")
+@pytest.mark.parametrize("method", ["eap", "eap-ig", "eap-ig-activations", "exact"])
+@pytest.mark.parametrize(("family", "grouped"), GROUPED)
+def test_the_ungrouped_graph_is_that_of_a_decoder_without_groups(family: str, grouped: bool, method: Any) -> None:
+    decoder = double(family, grouped) if method in ("eap", "eap-ig") else shallow(family, grouped).double()
+    alone = ungrouped(decoder)
+    for read in READINGS.values() if method == "eap" else [READINGS["full"]]:
+        found = attribute(read(decoder), PROMPTS, method, 2, readers="query", batch_size=3)
+        expected = attribute(read(alone), PROMPTS, method, 2, batch_size=3)
+        assert found.graph == expected.graph == Graph(decoder.config.num_hidden_layers, 4, 4)
+        assert_scores(found.values, expected.values)
+
+
+@pytest.mark.usefixtures("_in_float64")
+@pytest.mark.parametrize("method", ["eap", "eap-ig", "eap-ig-activations"])
+@pytest.mark.parametrize(("family", "grouped"), GROUPED)
+def test_copies_of_a_key_head_share_its_score(family: str, grouped: bool, method: Any) -> None:
+    """A gradient is a sum over all uses: the scores of the ungrouped graph, summed over a group, are the grouped ones.
+
+    What is not shared has the same score in both.
+    """
+    model = READINGS["full"](double(family, grouped))
+    shared, alone = (attribute(model, PROMPTS, method, 1, readers=kind, batch_size=3) for kind in ("kv", "query"))
+    assert (shared.graph, alone.graph) == (Graph(2, 4, 2), Graph(2, 4, 4))
+    for reader in shared.readers:
+        column = shared.values[:, shared.readers.index(reader)]
+        if ".kv" in reader:
+            node, _, kind = reader.partition("<")
+            layer, _, group = node.partition(".kv")
+            members = [f"{layer}.h{int(group) * 2 + member}<{kind}" for member in (0, 1)]
+        else:
+            members = [reader]
+        of_members = [alone.values[:, alone.readers.index(member)] for member in members]
+        torch.testing.assert_close(sum(of_members), column, rtol=1e-5, atol=1e-6)
+    assert all(float(alone.values[:, n].abs().sum()) > 0 for n in range(len(alone.readers)))
+
+
+# --- positions, prompts, batches ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "reading"),
+    [("eap", "arm"), ("eap", "full"), ("eap", "block"), ("eap-ig", "full"), ("eap-ig-activations", "full")],
+)
+def test_positions_add_up_to_the_scores(method: Any, reading: str) -> None:
+    model = READINGS[reading](tiny_decoder("qwen3", True))
+    scores = attribute(model, PROMPTS, method, 2, positions=True, keep_prompts=True, batch_size=2)
+    plain = attribute(model, PROMPTS, method, 2, keep_prompts=True, batch_size=2)
+    assert plain.by_position is None
+    assert scores.by_position is not None
+    assert scores.by_position.shape == (LENGTH, *scores.values.shape)
+    torch.testing.assert_close(scores.by_position.sum(dim=0), scores.values, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(scores.values, plain.values, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(scores.need_prompts(), plain.need_prompts(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("_in_float64")
+def test_a_score_of_a_position_is_that_of_the_edge_at_this_position_alone() -> None:
+    model = READINGS["full"](double("llama"))
+    scores = attribute(model, PROMPTS, "eap", positions=True, batch_size=3)
+    edges = some_edges(scores.graph, each=2)
+    hand, clean, corrupted = between(model, PROMPTS)
+    assert scores.by_position is not None
+    for source, reader in edges:
+        row, column = scores.graph.edge(f"{source}->{reader}")
+        direction = (corrupted[source] - clean[source])[None] * torch.eye(LENGTH).double()[:, None, :, None]
+        many = copies(PROMPTS, LENGTH)
+        ends = [
+            hand.metric(hand.run(many.clean, plus([(reader, eps * each) for each in direction]))[0], many)
+            for eps in (1e-5, -1e-5)
+        ]
+        expected = ((ends[1] - ends[0]) / 2e-5).view(LENGTH, -1).mean(dim=1)
+        assert_scores(scores.by_position[:, row, column], expected)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_masked_positions_work_in_an_mdm_and_never_in_an_arm(family: str) -> None:
+    """The last token is masked in every prompt, behind its target."""
+    decoder = tiny_decoder(family)
+    of_arm, of_mdm = (
+        attribute(READINGS[reading](decoder), PROMPTS, steps=2, positions=True, batch_size=3).by_position
+        for reading in ("arm", "full")
+    )
+    assert of_arm is not None
+    assert of_mdm is not None
+    target = int(PROMPTS.target.max())
+    assert (PROMPTS.clean[:, target:] == 2).all()
+    for position in range(target, LENGTH):
+        assert (of_arm[position] == 0).all()
+        assert (of_mdm[position, 0] == 0).all()  # the mask is the same in both prompts
+        assert (of_mdm[position, 1:].abs() > 1e-4).any()
+    assert (of_arm[:target] != 0).flatten(1).any(dim=1).all()
+
+
+def test_prompts_are_kept_and_their_mean_is_the_score(read: Callable) -> None:
+    model = read(tiny_decoder("qwen2", True))
+    scores = attribute(model, PROMPTS, "eap", keep_prompts=True, batch_size=2)
+    assert scores.prompts == 3
+    torch.testing.assert_close(scores.need_prompts().mean(dim=0), scores.values)
+    for n in range(3):
+        alone = attribute(model, PROMPTS.select(torch.tensor([n])), "eap", batch_size=1)
+        torch.testing.assert_close(scores.need_prompts()[n], alone.values, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(scores.of(torch.tensor([n])).values, alone.values, rtol=1e-4, atol=1e-5)
+
+
+def test_scores_without_prompts_say_what_they_would_need() -> None:
+    scores = attribute(ARM(tiny_decoder("llama")), PROMPTS, "eap")
+    with pytest.raises(InputError) as caught:
+        scores.of(torch.tensor([0]))
+    assert_three_parts(caught.value)
+
+
+@pytest.mark.parametrize("method", ["eap", "eap-ig", "eap-ig-activations", "exact"])
+def test_the_size_of_a_batch_does_not_matter(method: Any) -> None:
+    decoder = tiny_decoder("llama", True) if method in ("eap", "eap-ig") else shallow("llama", True)
+    model, prompts = READINGS["full"](decoder), random_prompts(4)
+    expected = attribute(model, prompts, method, 2, batch_size=4)
+    for batch_size in (1, 3, None) if method == "eap" else (3, None):
+        found = attribute(model, prompts, method, 2, batch_size=batch_size)
+        torch.testing.assert_close(found.values, expected.values, rtol=1e-4, atol=1e-5)
+        assert found.clean == pytest.approx(expected.clean, abs=1e-5)
+        assert found.corrupted == pytest.approx(expected.corrupted, abs=1e-5)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no"), RuntimeError("not enough memory"), MemoryError("no")])
+def test_a_batch_that_does_not_fit_is_halved(error: Exception) -> None:
+    """Every prompt is still counted once."""
+    model, prompts = ARM(shallow("llama")), random_prompts(5)
+
+    def metric(logits: Tensor, part: Any, clean: Tensor) -> Tensor:
+        if len(part) > 2:
+            raise error
+        return logits[:, 5] - logits[:, 6]
+
+    with pytest.warns(UserWarning, match="memory"):
+        found = attribute(model, prompts, "eap", metric=metric, batch_size=5, keep_prompts=True)
+    expected = attribute(model, prompts, "eap", metric=metric, batch_size=2, keep_prompts=True)
+    torch.testing.assert_close(found.need_prompts(), expected.need_prompts(), rtol=1e-4, atol=1e-5)
+
+
+# --- metrics ------------------------------------------------------------------------------------------------
+
+
+def test_kl_is_zero_at_the_clean_prompt_and_so_is_its_slope(read: Callable) -> None:
+    model = read(tiny_decoder("llama"))
+    flat = attribute(model, PROMPTS, "eap", metric="kl", batch_size=3)
+    assert flat.clean == pytest.approx(0, abs=1e-6)
+    assert flat.corrupted < -0.01
+    assert flat.values.abs().max() < 1e-4
+    assert attribute(model, PROMPTS, "eap-ig", metric="kl", batch_size=3).values.abs().max() > 1e-2
+
+
+def test_a_function_is_a_metric() -> None:
+    """It is given logits at the target, the prompts of the batch, and the clean run's logits."""
+    model = READINGS["full"](tiny_decoder("llama"))
+
+    def mine(logits: Tensor, prompts: Any, clean: Tensor) -> Tensor:
+        assert logits.shape == clean.shape == (len(prompts), VOCABULARY)
+        rows = torch.arange(len(prompts))
+        return 3 * logits[rows, prompts.answer] - 3 * logits[rows, prompts.distractor]
+
+    found = attribute(model, PROMPTS, steps=2, metric=mine, batch_size=2)
+    expected = attribute(model, PROMPTS, steps=2, batch_size=2)
+    torch.testing.assert_close(found.values, 3 * expected.values, rtol=1e-4, atol=1e-5)
+    assert (found.about["metric"], expected.about["metric"]) == ("mine", "logit_diff")
+
+
+@pytest.mark.parametrize(
+    "metric", [lambda logits, prompts, clean: logits.mean(), lambda logits, prompts, clean: logits]
+)
+def test_a_metric_of_another_shape_is_refused(metric: Callable) -> None:
+    with without_shape_checks(), pytest.raises(InputError) as caught:
+        attribute(ARM(tiny_decoder("llama")), PROMPTS, "eap", metric=metric, batch_size=3)
+    assert_three_parts(caught.value, "3 prompts")
+
+
+# --- what is refused ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "seen"),
+    [
+        ({"method": "eap-gp"}, "'eap-gp'"),
+        ({"rule": "simpson"}, "'simpson'"),
+        ({"steps": 0}, "steps=0"),
+        ({"steps": -1}, "steps=-1"),
+        ({"readers": "heads"}, "'heads'"),
+        ({"method": "exact", "positions": True}, "exact"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"batch_size": -1}, "batch_size=-1"),
+    ],
+    ids=str,
+)
+def test_settings_that_are_none_are_refused(settings: dict[str, Any], seen: str) -> None:
+    with without_shape_checks(), pytest.raises(InputError) as caught:
+        attribute(ARM(tiny_decoder("llama")), PROMPTS, **settings)
+    assert_three_parts(caught.value, seen)
+
+
+def test_an_unknown_metric_is_refused() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        attribute(ARM(tiny_decoder("llama")), PROMPTS, metric="logit_dif")
+    assert_three_parts(caught.value, "logit_dif")
+    assert "logit_diff" in str(caught.value)
+
+
+def test_no_prompts_are_refused() -> None:
+    with pytest.raises(InputError) as caught:
+        attribute(ARM(tiny_decoder("llama")), PROMPTS.select(slice(0, 0)))
+    assert_three_parts(caught.value, "no prompts")
+
+
+def test_a_decoder_in_training_mode_is_refused() -> None:
+    decoder = tiny_decoder("gpt2").train()
+    with pytest.raises(InputError) as caught:
+        attribute(ARM(decoder), PROMPTS)
+    assert_three_parts(caught.value, "training mode")
+    assert decoder.training
+
+
+OTHERS = {
+    "mistral": ("MistralForCausalLM", {"sliding_window": 4}, "sliding window"),
+    "mixtral": ("MixtralForCausalLM", {"num_local_experts": 2}, "mixture of experts"),
+    "qwen2": (
+        "Qwen2ForCausalLM",
+        {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 0},
+        "sliding window",
+    ),
+}
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_a_decoder_that_edges_do_not_describe_is_refused_with_the_reason(family: str) -> None:
+    import transformers
+
+    name, special, reason = OTHERS[family]
+    model = getattr(transformers, name)
+    shape = {"vocab_size": VOCABULARY, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    shape |= {"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": POSITIONS}
+    decoder = model(model.config_class(**shape, **special)).eval()
+    for call in (
+        lambda: attribute(ARM(decoder), PROMPTS),
+        lambda: run_circuit(ARM(decoder), PROMPTS, Circuit.full(Graph.of(decoder))),
+    ):
+        with pytest.raises(InputError) as caught:
+            call()
+        assert_three_parts(caught.value, family, reason)
+
+
+# --- nothing stays behind -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("readers", ["kv", "query"])
+@pytest.mark.parametrize("method", ["eap", "eap-ig", "eap-ig-activations", "exact"])
+def test_nothing_stays_behind(method: Any, readers: Any) -> None:
+    for family, grouped in (("qwen3", True), ("gpt2", False)):
+        decoder = tiny_decoder(family, grouped) if method == "eap" else shallow(family, grouped)
+        next(decoder.parameters()).requires_grad_(False)  # a part that was frozen stays so, the others do not become so
+        with leaves_no_trace(decoder):
+            attribute(READINGS["full"](decoder), PROMPTS, method, 2, readers=readers, batch_size=2)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize(("method", "call"), [("eap-ig", 1), ("eap-ig", 2), ("eap-ig", 4), ("exact", 5)])
+def test_nothing_stays_behind_after_a_failure(method: Any, call: int, error: type[BaseException]) -> None:
+    """The metric fails in the clean run, in the corrupted run, and then with hooks in place."""
+    decoder, calls = tiny_decoder("llama", True), []
+
+    def metric(logits: Tensor, prompts: Any, clean: Tensor) -> Tensor:
+        calls.append(len(calls))
+        if len(calls) == call:
+            raise error("on purpose")
+        return logits[:, 5]
+
+    with leaves_no_trace(decoder), pytest.raises(error, match="on purpose"):
+        attribute(READINGS["full"](decoder), PROMPTS, method, 3, metric=metric, readers="query", batch_size=3)
+    assert len(calls) == call
+
+
+def test_nothing_stays_behind_when_a_graph_of_autograd_is_refused() -> None:
+    """A metric without a gradient: the backward pass itself fails."""
+    decoder = tiny_decoder("llama", True)
+    with leaves_no_trace(decoder), pytest.raises(RuntimeError):
+        attribute(ARM(decoder), PROMPTS, metric=lambda logits, prompts, clean: logits.detach()[:, 5], batch_size=3)
+
+
+@pytest.mark.parametrize("no_grad", [torch.no_grad, contextlib.nullcontext])
+def test_gradients_that_are_off_do_not_disturb(no_grad: Callable) -> None:
+    model = READINGS["full"](tiny_decoder("llama"))
+    with no_grad():
+        found = attribute(model, PROMPTS, "eap", batch_size=3)
+    assert found.values.abs().max() > 1e-2
+    assert not found.values.requires_grad
+
+
+def test_watching_changes_no_bit_of_a_deep_model() -> None:
+    """30 layers in float32: recording, and rerouting without a removed edge."""
+    import transformers
+
+    config = transformers.LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=30, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=POSITIONS,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        decoder = transformers.LlamaForCausalLM(config).eval()
+    for read in READINGS.values():
+        model = read(decoder)
+        parts, graph = anatomy(decoder), Graph.of(model)
+        with torch.no_grad():
+            plain = model.logits(PROMPTS.clean)
+            with recording(parts) as written:
+                assert torch.equal(model.logits(PROMPTS.clean).nan_to_num(), plain.nan_to_num())
+            assert (len(written.heads), len(written.mlps)) == (30, 30)
+            nothing = torch.zeros_like(graph.exists)
+            with rerouted(parts, graph, nothing, written):
+                assert torch.equal(model.logits(PROMPTS.clean).nan_to_num(), plain.nan_to_num())
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path: Any) -> None:
+    """The prompts that were done are not computed again, and the result is the same to the last bit."""
+    model, prompts, file = ARM(shallow("llama")), random_prompts(5), tmp_path / "scores.safetensors"
+    seen: list[int] = []
+    killed_after = 3
+
+    def metric(logits: Tensor, part: Any, clean: Tensor) -> Tensor:
+        if len(seen) >= killed_after:
+            raise KeyboardInterrupt
+        if torch.is_grad_enabled():
+            seen.append(int(part.clean[0, 0]))
+        return logits[:, 5] - logits[:, 6]
+
+    settings: dict[str, Any] = {"metric": metric, "batch_size": 1, "keep_prompts": True, "positions": True}
+    with pytest.raises(KeyboardInterrupt):
+        attribute(model, prompts, "eap", save_to=file, **settings)
+    assert not file.exists()
+    killed_after = 100
+    found = attribute(model, prompts, "eap", save_to=file, **settings)
+    assert seen == prompts.clean[:, 0].tolist()
+    expected = attribute(model, prompts, "eap", **settings)
+    for name in ("values", "by_prompt", "by_position"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+    assert (found.clean, found.corrupted, found.prompts) == (expected.clean, expected.corrupted, 5)
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+    seen.clear()
+    assert torch.equal(attribute(model, prompts, "eap", save_to=file, **settings).values, found.values)
+    assert not seen
+    with pytest.raises(CheckpointError) as caught:
+        attribute(model, prompts.select(slice(0, 4)), "eap", save_to=file, **settings)
+    assert_three_parts(caught.value, file.name)
+
+
+def test_scores_come_back_from_their_file(tmp_path: Any) -> None:
+    model = READINGS["block"](tiny_decoder("qwen3", True))
+    scores = attribute(model, PROMPTS, steps=2, positions=True, keep_prompts=True)
+    scores.save(tmp_path / "scores")
+    read = Scores.load(tmp_path / "scores")
+    for name in ("values", "by_prompt", "by_position"):
+        assert torch.equal(getattr(read, name), getattr(scores, name)), name
+    for name in ("graph", "clean", "corrupted", "prompts", "about"):
+        assert getattr(read, name) == getattr(scores, name), name
+    assert repr(read) == repr(scores)
+    with pytest.raises(CheckpointError) as caught:
+        Circuit.load(tmp_path / "scores")
+    assert_three_parts(caught.value, "Scores")

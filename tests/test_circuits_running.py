@@ -1,0 +1,391 @@
+"""Running circuits: against decoders by hand in which every reader is sent exactly what the circuit says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from circuits_helpers import (
+    MASK,
+    READINGS,
+    ByHand,
+    all_edges,
+    between,
+    double,
+    double_norms,
+    leaves_no_trace,
+    only,
+    random_prompts,
+    some_edges,
+)
+from helpers import DECODER_NAMES, DECODERS, assert_three_parts, tiny_decoder, without_shape_checks
+from torch import Tensor
+
+from mdmcourse.circuits import (
+    FRACTIONS,
+    Circuit,
+    Faithfulness,
+    Graph,
+    Scores,
+    attribute,
+    faithfulness_curve,
+    run_circuit,
+    run_circuits,
+)
+from mdmcourse.errors import CheckpointError, InputError
+from mdmcourse.models import ARM, MDM
+
+PROMPTS = random_prompts(4)
+ABLATIONS = ("counterfactual", "zero", "mean", "mean-position")
+
+
+@pytest.fixture(params=DECODERS, ids=DECODER_NAMES)
+def shape(request: pytest.FixtureRequest) -> tuple[str, bool]:
+    return request.param
+
+
+@pytest.fixture(params=READINGS)
+def read(request: pytest.FixtureRequest) -> Callable[[Any], ARM | MDM]:
+    return READINGS[request.param]
+
+
+@pytest.fixture
+def _in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    double_norms(monkeypatch)
+
+
+def random_circuit(graph: Graph, share: float, seed: int = 0) -> Circuit:
+    draw = torch.rand(graph.exists.shape, generator=torch.Generator().manual_seed(seed))
+    return Circuit.of(graph, graph.exists & (draw < share))
+
+
+def random_scores(graph: Graph, seed: int = 0) -> Scores:
+    values = torch.randn(graph.exists.shape, generator=torch.Generator().manual_seed(seed)) * graph.exists
+    return Scores(values, graph.layers, graph.heads, graph.kv_heads, 1.0, 0.0, 1, {})
+
+
+def replacements(hand: ByHand, ablation: str) -> dict[str, Tensor]:
+    """What every source writes where its edges are removed."""
+    clean, corrupted = hand.run(PROMPTS.clean)[1], hand.run(PROMPTS.corrupted)[1]
+    if ablation == "counterfactual":
+        return corrupted
+    change: Callable[[Tensor], Tensor] = {
+        "zero": torch.zeros_like,
+        "mean": lambda x: x.mean(dim=(0, 1)).expand_as(x),
+        "mean-position": lambda x: x.mean(dim=0).expand_as(x),
+    }[ablation]
+    return {source: change(x) for source, x in clean.items()}
+
+
+def slowly(model: ARM | MDM, circuit: Circuit, ablation: str = "counterfactual", metric: str = "logit_diff") -> Tensor:
+    """The metric of every prompt by hand: each reader's input is put together from what it is sent, edge by edge."""
+    hand = ByHand(model)
+    kept = {tuple(name.split("->")) for name in circuit.names()}
+    readers = "kv" if circuit.graph == Graph.of(model) else "query"
+    raw, _ = hand.run(PROMPTS.clean, only(kept, replacements(hand, ablation)), readers=readers)
+    return hand.metric(raw, PROMPTS, metric, hand.run(PROMPTS.clean)[0])
+
+
+# --- what is computed ---------------------------------------------------------------------------------------
+
+
+def test_all_edges_are_the_clean_run_and_none_the_corrupted_one(shape: tuple, read: Callable) -> None:
+    """In float32, as readers run it."""
+    model = read(tiny_decoder(*shape))
+    rows = torch.arange(len(PROMPTS))
+    with torch.no_grad():
+        logits = [model.logits(tokens)[rows, PROMPTS.target] for tokens in (PROMPTS.clean, PROMPTS.corrupted)]
+    expected = torch.stack([each[rows, PROMPTS.answer] - each[rows, PROMPTS.distractor] for each in logits])
+    assert (expected[0] - expected[1]).abs().max() > 0.1
+    for readers in ("kv", "query") if shape[1] else ("kv",):
+        graph = Graph.of(model, readers)
+        found = run_circuits(model, PROMPTS, [Circuit.full(graph), Circuit.empty(graph)])
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.usefixtures("_in_float64")
+def test_random_circuits_send_every_reader_what_they_say(shape: tuple, read: Callable) -> None:
+    model = read(double(*shape))
+    for readers in ("kv", "query") if shape[1] else ("kv",):
+        graph = Graph.of(model, readers)
+        circuits = [random_circuit(graph, share, seed) for seed, share in enumerate((0.04, 0.2, 0.5, 0.9))]
+        found = run_circuits(model, PROMPTS, circuits)
+        expected = torch.stack([slowly(model, circuit) for circuit in circuits])
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+        assert expected.std(dim=0).min() > 1e-3
+
+
+@pytest.mark.usefixtures("_in_float64")
+@pytest.mark.parametrize("ablation", ABLATIONS)
+@pytest.mark.parametrize("shape", [("llama", True), ("gpt2", False)], ids=["llama-grouped", "gpt2"])
+def test_removed_edges_carry_what_the_ablation_says(shape: tuple, ablation: Any) -> None:
+    model = READINGS["full"](double(*shape))
+    for readers in ("kv", "query") if shape[1] else ("kv",):
+        graph = Graph.of(model, readers)
+        for metric in ("logit_diff", "kl"):
+            circuits = [Circuit.empty(graph), random_circuit(graph, 0.6)]
+            found = run_circuits(model, PROMPTS, circuits, ablation, metric=metric)
+            expected = torch.stack([slowly(model, circuit, ablation, metric) for circuit in circuits])
+            torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.usefixtures("_in_float64")
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_without_edges_the_logits_read_the_sum_of_the_replacements(ablation: Any) -> None:
+    """In one line: the last norm and the head, of that sum."""
+    for family in ("llama", "gpt2"):
+        model = READINGS["full"](double(family))
+        total = torch.stack(list(replacements(ByHand(model), ablation).values())).sum(dim=0)
+        decoder, rows = model.decoder, torch.arange(len(PROMPTS))
+        if family == "gpt2":  # biases after the heads: nobody's, so that nothing removes them
+            total = total + sum(block.attn.c_proj.bias for block in decoder.transformer.h)
+        norm = decoder.transformer.ln_f if family == "gpt2" else decoder.model.norm
+        with torch.no_grad():
+            logits = decoder.lm_head(norm(total))[rows, PROMPTS.target - 1]
+        found = run_circuit(model, PROMPTS, Circuit.empty(Graph.of(model)), ablation)
+        expected = logits[rows, PROMPTS.answer] - logits[rows, PROMPTS.distractor]
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+        assert (float(expected.abs().max()) == 0) == ((family, ablation) == ("llama", "zero"))
+
+
+@pytest.mark.usefixtures("_in_float64")
+def test_an_unshifted_mdm_is_judged_at_its_own_position() -> None:
+    model = MDM(double("llama"), mask_id=MASK, shift=False)
+    circuit = random_circuit(Graph.of(model), 0.5)
+    torch.testing.assert_close(run_circuit(model, PROMPTS, circuit), slowly(model, circuit), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.usefixtures("_in_float64")
+def test_one_removed_edge_is_its_exact_score(read: Callable) -> None:
+    """Two ways to the same number; a whole circuit is run, one edge is attributed."""
+    model = read(double("qwen3", True))
+    hand, _, corrupted = between(model, PROMPTS)
+    full = Circuit.full(Graph.of(model))
+    everything = run_circuit(model, PROMPTS, full)
+    edges = some_edges(full.graph, each=1)
+    assert len(all_edges(full.graph)) == len(full)
+    for source, reader in edges:
+        without = Circuit.full(full.graph)
+        without.edges[full.graph.edge(f"{source}->{reader}")] = False
+
+        def reads(name: str, upstream: dict[str, Tensor], source: str = source, reader: str = reader) -> Tensor:
+            sent = sum(upstream.values())
+            return sent + (corrupted[source] - upstream[source] if name == reader else 0)  # type: ignore[return-value]
+
+        expected = hand.metric(hand.run(PROMPTS.clean, reads)[0], PROMPTS)
+        torch.testing.assert_close(run_circuit(model, PROMPTS, without), expected, rtol=1e-9, atol=1e-9)
+        assert (expected - everything).abs().max() > 1e-5
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_the_size_of_a_batch_does_not_matter(ablation: Any) -> None:
+    """A mean is one over all prompts, not over those of a batch."""
+    model = READINGS["full"](tiny_decoder("llama", True))
+    circuits = [random_circuit(Graph.of(model, "query"), share) for share in (0.0, 0.5)]
+    expected = run_circuits(model, PROMPTS, circuits, ablation, batch_size=4)
+    assert expected.shape == (2, 4)
+    for batch_size in (1, 3):
+        found = run_circuits(model, PROMPTS, circuits, ablation, batch_size=batch_size)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_circuits_together_run_as_each_alone() -> None:
+    model = ARM(tiny_decoder("qwen2", True))
+    circuits = [random_circuit(Graph.of(model), share) for share in (0.3, 0.7)]
+    found = run_circuits(model, PROMPTS, circuits)
+    for row, circuit in zip(found, circuits, strict=True):
+        assert torch.equal(run_circuit(model, PROMPTS, circuit), row)
+    assert run_circuits(model, PROMPTS, []).shape == (0, 4)
+
+
+def test_scores_of_an_arm_choose_a_circuit_of_an_mdm() -> None:
+    """Cross-faithfulness: of the same decoder, or of another of the same shape and another family."""
+    arm, mdm = ARM(tiny_decoder("llama", True)), READINGS["full"](tiny_decoder("qwen3", True, seed=1))
+    scores = attribute(arm, PROMPTS, "eap", batch_size=4)
+    for model in (MDM.from_arm(arm, weights="share", mask_id=MASK), mdm):
+        found = faithfulness_curve(model, PROMPTS, scores, (0.0, 0.3, 1.0))
+        by_itself = run_circuit(model, PROMPTS, Circuit.top(scores, int(found.asked[1])))
+        torch.testing.assert_close(found.by_prompt[1].float(), by_itself, rtol=1e-5, atol=1e-5)
+        assert found.about["scores"] == scores.about
+
+
+# --- faithfulness -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("selection", ["top", "greedy"])
+@pytest.mark.parametrize("readers", ["kv", "query"])
+def test_faithfulness_goes_from_none_to_all(selection: Any, readers: Any) -> None:
+    model = READINGS["full"](tiny_decoder("qwen2", True))
+    scores = random_scores(Graph.of(model, readers))
+    fractions = (0.0, 0.001, 0.1, 0.5, 1.0)
+    found = faithfulness_curve(model, PROMPTS, scores, fractions, selection=selection)
+    n = scores.graph.n_edges
+    assert found.asked.tolist() == [0, 1, round(0.1 * n), round(0.5 * n), n]
+    assert (found.kept <= found.asked).all()
+    assert found.kept[[0, -1]].tolist() == [0, n]
+    assert found.values[0] == pytest.approx(0, abs=1e-6)
+    assert found.values[-1] == pytest.approx(1, abs=1e-6)
+    assert found.by_prompt.shape == (5, 4)
+    choose = {"top": Circuit.top, "greedy": Circuit.greedy}[selection]
+    circuit = choose(scores, int(found.asked[3]))
+    assert found.kept[3] == len(circuit)
+    torch.testing.assert_close(found.by_prompt[3].float(), run_circuit(model, PROMPTS, circuit))
+    m_all, m_none = (
+        float(run_circuit(model, PROMPTS, each(scores.graph)).mean()) for each in (Circuit.full, Circuit.empty)
+    )
+    by_hand = (float(run_circuit(model, PROMPTS, circuit).mean()) - m_none) / (m_all - m_none)
+    assert float(found.values[3]) == pytest.approx(by_hand, rel=1e-4)
+
+
+def by_numbers() -> Faithfulness:
+    generator = torch.Generator().manual_seed(0)
+    by_prompt, full, none = (torch.randn(*size, generator=generator).double() for size in ((4, 6), (6,), (6,)))
+    return Faithfulness(
+        fractions=torch.tensor([0.0, 0.1, 0.4, 1.0], dtype=torch.float64),
+        asked=torch.tensor([0, 10, 40, 100]),
+        kept=torch.tensor([0, 7, 38, 100]),
+        by_prompt=by_prompt,
+        full=full + 5,
+        none=none,
+        about={"selection": "top"},
+    )
+
+
+def test_areas_are_trapezoids() -> None:
+    found = by_numbers()
+    m, m_all, m_none = found.by_prompt.numpy().mean(axis=1), found.full.numpy().mean(), found.none.numpy().mean()
+    f = (m - m_none) / (m_all - m_none)
+    x = found.fractions.numpy()
+    assert np.allclose(found.values.numpy(), f, rtol=1e-12)
+    assert found.cpr == pytest.approx(sum((x[n + 1] - x[n]) * (f[n] + f[n + 1]) / 2 for n in range(3)), rel=1e-9)
+    g = np.abs(1 - f)
+    assert found.cmd == pytest.approx(sum((x[n + 1] - x[n]) * (g[n] + g[n + 1]) / 2 for n in range(3)), rel=1e-9)
+
+
+def test_faithfulness_of_some_prompts_is_made_from_their_means() -> None:
+    found, prompts = by_numbers(), torch.tensor([4, 0, 4])
+    m, m_all, m_none = found.by_prompt[:, prompts].mean(dim=1), found.full[prompts].mean(), found.none[prompts].mean()
+    torch.testing.assert_close(found.of(prompts).values, (m - m_none) / (m_all - m_none))
+    assert not torch.allclose(found.of(prompts).values, found.values)
+
+
+def test_faithfulness_comes_back_from_its_file(tmp_path: Any) -> None:
+    model = ARM(tiny_decoder("llama"))
+    found = faithfulness_curve(model, PROMPTS, attribute(model, PROMPTS, "eap", batch_size=4), (0.1, 1.0))
+    found.save(tmp_path / "curve")
+    read = Faithfulness.load(tmp_path / "curve")
+    for name in ("fractions", "asked", "kept", "by_prompt", "full", "none", "values"):
+        assert torch.equal(getattr(read, name), getattr(found, name)), name
+    assert (read.about, read.cpr, read.cmd, repr(read)) == (found.about, found.cpr, found.cmd, repr(found))
+    with pytest.raises(CheckpointError) as caught:
+        Scores.load(tmp_path / "curve")
+    assert_three_parts(caught.value, "Faithfulness")
+
+
+def test_the_fractions_of_mib_are_the_default() -> None:
+    model = ARM(tiny_decoder("gpt2"))
+    found = faithfulness_curve(model, PROMPTS, random_scores(Graph.of(model)))
+    assert found.fractions.tolist() == list(FRACTIONS) == [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
+
+
+# --- what is refused ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("graph", [Graph(3, 4, 2), Graph(2, 8, 2), Graph(2, 4, 1)], ids=repr)
+def test_a_circuit_of_another_shape_is_refused(graph: Graph) -> None:
+    model = ARM(tiny_decoder("llama", True))
+    for call in (
+        lambda: run_circuit(model, PROMPTS, Circuit.full(graph)),
+        lambda: run_circuits(model, PROMPTS, [Circuit.full(Graph.of(model)), Circuit.full(graph)]),
+        lambda: faithfulness_curve(model, PROMPTS, random_scores(graph), (0.5,)),
+    ):
+        with pytest.raises(InputError) as caught:
+            call()
+        assert_three_parts(caught.value, repr(graph))
+
+
+def test_circuits_of_both_kinds_of_readers_do_not_mix() -> None:
+    model = ARM(tiny_decoder("llama", True))
+    with pytest.raises(InputError) as caught:
+        run_circuits(model, PROMPTS, [Circuit.full(Graph.of(model, readers)) for readers in ("kv", "query")])
+    assert_three_parts(caught.value, "2 key-value", "4 key-value")
+
+
+@pytest.mark.parametrize(
+    ("settings", "seen"),
+    [
+        ({"fractions": ()}, "[]"),
+        ({"fractions": (0.1, 1.1)}, "1.1"),
+        ({"fractions": (-0.1, 1.0)}, "-0.1"),
+        ({"selection": "best"}, "'best'"),
+        ({"ablation": "noise"}, "'noise'"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"batch_size": -1}, "batch_size=-1"),
+    ],
+    ids=str,
+)
+def test_settings_that_are_none_are_refused(settings: dict[str, Any], seen: str) -> None:
+    model = ARM(tiny_decoder("llama"))
+    with without_shape_checks(), pytest.raises(InputError) as caught:
+        faithfulness_curve(model, PROMPTS, random_scores(Graph.of(model)), **settings)
+    assert_three_parts(caught.value, seen)
+
+
+def test_no_prompts_are_refused() -> None:
+    model = ARM(tiny_decoder("llama"))
+    with pytest.raises(InputError) as caught:
+        run_circuit(model, PROMPTS.select(slice(0, 0)), Circuit.full(Graph.of(model)))
+    assert_three_parts(caught.value, "no prompts")
+
+
+# --- nothing stays behind -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+@pytest.mark.parametrize("readers", ["kv", "query"])
+def test_nothing_stays_behind(readers: Any, ablation: Any) -> None:
+    for family, grouped in (("qwen3", True), ("gpt2", False)):
+        decoder = tiny_decoder(family, grouped)
+        model = READINGS["full"](decoder)
+        with leaves_no_trace(decoder):
+            run_circuit(model, PROMPTS, random_circuit(Graph.of(model, readers), 0.5), ablation)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("call", [1, 2])
+def test_nothing_stays_behind_after_a_failure(call: int, error: type[BaseException]) -> None:
+    decoder, calls = tiny_decoder("llama", True), []
+
+    def metric(logits: Tensor, prompts: Any, clean: Tensor) -> Tensor:
+        calls.append(len(calls))
+        if len(calls) == call:
+            raise error("on purpose")
+        return logits[:, 5]
+
+    model = READINGS["full"](decoder)
+    circuits = [random_circuit(Graph.of(model, "query"), share) for share in (0.2, 0.5)]
+    with leaves_no_trace(decoder), pytest.raises(error, match="on purpose"):
+        run_circuits(model, PROMPTS, circuits, metric=metric)
+    assert len(calls) == call
+
+
+def test_a_failure_inside_the_decoder_leaves_nothing_behind() -> None:
+    """In the middle of a forward pass, with all hooks in place."""
+    decoder = tiny_decoder("llama", True)
+    model = READINGS["full"](decoder)
+    with leaves_no_trace(decoder):
+        calls: list[int] = []
+
+        def fail(*_: Any) -> None:
+            calls.append(1)
+            if len(calls) == 3:  # clean, corrupted, circuit
+                raise KeyboardInterrupt
+
+        handle = decoder.model.layers[1].register_forward_pre_hook(fail)
+        with pytest.raises(KeyboardInterrupt):
+            run_circuit(model, PROMPTS, random_circuit(Graph.of(model, "query"), 0.5))
+        handle.remove()
+    assert len(calls) == 3
