@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from mdmcourse import load, load_pair
-from mdmcourse.circuits import MACHINES, Circuit, Graph, Scores, attribute, plan, run_circuits
+from mdmcourse.circuits import FRACTIONS, MACHINES, Graph, Scores, attribute, faithfulness_curve, plan
 from mdmcourse.circuits.adapter import frozen
 from mdmcourse.circuits.capture import target_logits
 from mdmcourse.circuits.plan import this_machine
@@ -32,7 +32,6 @@ from mdmcourse.tasks import get_task
 from mdmcourse.tasks.task import Prompts
 
 STEPS = 5
-CIRCUITS = 4
 
 
 def bare_forward(model: ARM, prompts: Prompts) -> None:
@@ -60,12 +59,12 @@ def usual_backward(model: ARM, prompts: Prompts) -> None:
 
 
 def curve(model: ARM, prompts: Prompts) -> None:
-    """As `faithfulness_curve` runs them: random circuits of a tenth of the edges."""
-    graph = Graph.of(model)
-    random = torch.rand(graph.exists.shape, generator=torch.Generator().manual_seed(0)) < 0.1
-    run_circuits(model, prompts, [Circuit.of(graph, random & graph.exists)] * CIRCUITS, batch_size=len(prompts))
+    """A curve at MIB's ten sizes, of circuits from scores of a few prompts."""
+    scores = SCORES.get("scores") or SCORES.setdefault("scores", attribute(model, prompts.select(slice(0, 2)), "eap"))
+    faithfulness_curve(model, prompts, scores, batch_size=len(prompts))
 
 
+SCORES: dict[str, Scores] = {}
 WORK: dict[str, Callable[[ARM, Prompts], object]] = {
     "bare forward": bare_forward,
     "bare forward + backward": bare_backward,
@@ -105,8 +104,8 @@ def measure(dtype: str, name: str, rounds: int, count: int) -> dict[str, float]:
     return {"seconds": statistics.median(seconds), "bytes": high_water() - before, "tokens": prompts.clean.numel()}
 
 
-def time_and_memory(rounds: int, count: int) -> None:
-    for dtype in ("float32", "bfloat16"):
+def time_and_memory(dtypes: list[str], rounds: int, count: int) -> None:
+    for dtype in dtypes:
         found = {}
         for name in WORK:
             command = [sys.executable, __file__, "--measure", dtype, name, str(rounds), str(count)]
@@ -119,10 +118,10 @@ def time_and_memory(rounds: int, count: int) -> None:
             time_ratio = found["attribute"]["seconds"] / (STEPS * found[bare]["seconds"])
             memory_ratio = found["attribute"]["bytes"] / found[bare]["bytes"]
             print(f"{dtype}, attribute (m = {STEPS}) / m x {bare}: time {time_ratio:.2f}, memory {memory_ratio:.2f}")
-        # the clean and the corrupted run are shared by all circuits
-        point = (found["curve"]["seconds"] / found["bare forward"]["seconds"] - 2) / CIRCUITS
-        print(f"{dtype}, faithfulness curve, a point / bare forward: time {point:.2f}")
-        print(f"{dtype}, the same with the two runs that a curve needs once: {point + 2 / CIRCUITS:.2f}", flush=True)
+        # A curve runs all edges and no edges beside its own points, and records the clean and the corrupted run.
+        points = len(FRACTIONS) + 4
+        point = found["curve"]["seconds"] / found["bare forward"]["seconds"] / points
+        print(f"{dtype}, faithfulness curve, each of its {points} runs / bare forward: time {point:.2f}", flush=True)
 
 
 def integration() -> None:
@@ -177,6 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--integration", action="store_true")
     parser.add_argument("--shapes", action="store_true")
+    parser.add_argument("--dtype", action="append", choices=("float32", "bfloat16"), help="default: both")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
@@ -189,7 +189,7 @@ def main() -> None:
     elif options.shapes:
         shapes()
     else:
-        time_and_memory(options.rounds, options.prompts)
+        time_and_memory(options.dtype or ["float32", "bfloat16"], options.rounds, options.prompts)
 
 
 if __name__ == "__main__":
