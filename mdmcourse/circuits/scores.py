@@ -67,9 +67,17 @@ class Scores(Saved):
         return float(self.values[self.graph.edge(edge)])
 
     def of(self, prompts: Int[Tensor, " n"] | Bool[Tensor, " prompt"]) -> Scores:
-        """The scores of some of the prompts. Needs `by_prompt`."""
+        """The scores of some of the prompts. Needs `by_prompt`. Their `clean` and `corrupted` are not known: NaN."""
         chosen = self.need_prompts()[prompts]
-        return replace(self, values=chosen.mean(dim=0), by_prompt=chosen, by_position=None, prompts=len(chosen))
+        return replace(
+            self,
+            values=chosen.mean(dim=0),
+            clean=float("nan"),
+            corrupted=float("nan"),
+            prompts=len(chosen),
+            by_prompt=chosen,
+            by_position=None,
+        )
 
     def need_prompts(self) -> Float[Tensor, "prompt source reader"]:
         """`by_prompt`. Raises InputError if it was not kept."""
