@@ -1,4 +1,4 @@
-"""The command line: `mdmcourse doctor | fetch | evaluate | circuits | train-toys`."""
+"""The command line: `mdmcourse doctor | fetch | evaluate | circuits | train-toys | posttrain | ...`."""
 
 from __future__ import annotations
 
@@ -74,6 +74,22 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--runs", type=Path, default=Path("runs"), help="folder for unfinished work (%(default)s)")
     train.add_argument("--threads", type=int, default=1, help="CPU threads; more than one may change the last bits")
     train.set_defaults(run=_train_toys)
+
+    posttrain = commands.add_parser("posttrain", help="post-train a real pair anew, or one of your own")
+    posttrain.add_argument("name", help="for example smollm2-135m: a recipe in data/recipes/")
+    posttrain.add_argument("--config", type=Path, help="another recipe; then `name` names the result")
+    posttrain.add_argument("--member", action="append", help="only this one, for instance mdm; may be repeated")
+    posttrain.add_argument("--out", type=Path, help="folder for the changes (default: where the course looks for them)")
+    posttrain.add_argument("--runs", type=Path, default=Path("runs"), help="folder for unfinished work (%(default)s)")
+    posttrain.add_argument("--threads", type=_positive, help="CPU threads (default: all)")
+    posttrain.set_defaults(run=_posttrain)
+
+    text = commands.add_parser("sample-text", help="let a model write the text that it is post-trained on")
+    text.add_argument("name", help="for example smollm2-135m")
+    text.add_argument("--seed", type=int, default=0, help="(%(default)s)")
+    text.add_argument("--each", type=_positive, default=8, help="answers to each of 512 requests (%(default)s)")
+    text.add_argument("--out", type=Path, help="(default: where the course looks for it)")
+    text.set_defaults(run=_sample_text)
     return parser
 
 
@@ -156,6 +172,38 @@ def _train_toys(options: argparse.Namespace) -> int:
     if unknown := set(members) - set(MEMBERS):
         raise UnknownNameError(*suggest("member", unknown.pop(), MEMBERS))
     train_toys(options.pair, options.seed, out, runs=options.runs, members=members)
+    print(out)
+    return 0
+
+
+def _posttrain(options: argparse.Namespace) -> int:
+    import torch
+
+    from mdmcourse.paths import data_dir
+    from mdmcourse.study.posttrain import Recipe, posttrain, recipe_path
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    recipe = Recipe.read(options.config or recipe_path(options.name))
+    out = options.out or data_dir() / "checkpoints" / options.name
+    told = f" --config {options.config.name}" if options.config else ""
+    command = f"mdmcourse posttrain {options.name}{told}"
+    posttrain(recipe, out, runs=options.runs, members=options.member, command=command)
+    print(out)
+    return 0
+
+
+def _sample_text(options: argparse.Namespace) -> int:
+    import torch
+
+    from mdmcourse.models import ARM, load
+    from mdmcourse.paths import data_dir
+    from mdmcourse.study.text import sample_text
+
+    model = load(options.name, dtype=torch.bfloat16)
+    assert isinstance(model, ARM)
+    out = options.out or data_dir() / "text" / f"{options.name}.jsonl.gz"
+    sample_text(model, out, each=options.each, seed=options.seed)
     print(out)
     return 0
 

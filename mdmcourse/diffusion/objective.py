@@ -35,7 +35,7 @@ def next_token_loss(
     attention_mask: Bool[Tensor, "batch pos"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean of -log p(x_i | x_<i) over the positions `where`."""
-    return cross_entropy(arm.logits_at(tokens, where, attention_mask), tokens[where])
+    return cross_entropy(arm.logits_at(tokens, where, attention_mask).float(), tokens[where])
 
 
 def masked_loss(
@@ -58,7 +58,8 @@ def masked_loss(
         (what DiffuLLaMA does), or of "sequences" (the bound in nats per sequence).
     """
     masked = (x_t == mdm.mask_id) & maskable
-    losses = cross_entropy(mdm.logits_at(x_t, masked, attention_mask, visible), x[masked], reduction="none")
+    logits = mdm.logits_at(x_t, masked, attention_mask, visible)
+    losses = cross_entropy(logits.float(), x[masked], reduction="none")  # bfloat16 has too few digits for a logarithm
     if weight == "elbo":
         losses = losses * schedule.weight(t).to(losses)[:, None].expand(x.shape)[masked]
     elif weight != "none":

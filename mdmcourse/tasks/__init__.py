@@ -4,6 +4,7 @@ from mdmcourse.errors import UnknownNameError
 from mdmcourse.naming import suggest
 from mdmcourse.tasks.chain import Chain
 from mdmcourse.tasks.countdown import Countdown
+from mdmcourse.tasks.countdown_mini import CountdownMini
 from mdmcourse.tasks.countdown_text import CountdownText
 from mdmcourse.tasks.greater_than import GreaterThan
 from mdmcourse.tasks.ioi import IOI, ReversedIOI
@@ -12,7 +13,8 @@ from mdmcourse.tasks.task import SLOT, Example, Prompts, Task
 from mdmcourse.tasks.vocabulary import toy_tokenizer
 
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (IOI, ReversedIOI, GreaterThan, Countdown, CountdownText, Chain, StarPath)
+    task.name: task
+    for task in (IOI, ReversedIOI, GreaterThan, Countdown, CountdownMini, CountdownText, Chain, StarPath)
 }
 
 
@@ -24,6 +26,6 @@ def get_task(name: str) -> Task:
 
 
 __all__ = [
-    "IOI", "SLOT", "TASKS", "Chain", "Countdown", "CountdownText", "Example", "GreaterThan", "Prompts", "ReversedIOI",
-    "StarPath", "Task", "get_task", "toy_tokenizer",
+    "IOI", "SLOT", "TASKS", "Chain", "Countdown", "CountdownMini", "CountdownText", "Example", "GreaterThan",
+    "Prompts", "ReversedIOI", "StarPath", "Task", "get_task", "toy_tokenizer",
 ]  # fmt: skip

@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 from mdmcourse.tasks.task import SLOT, Example, Task
 
 Step = tuple[int, str, int, int]  # a, operator, b, result
+Ways = defaultdict[tuple[int, int], dict[str, str]]
+"""For each target and first number of an answer: the first operators that lead there, with one answer for each."""
 STEP = re.compile(r"(\d+)([-+*/])(\d+)=(\d+)")
 
 
@@ -60,6 +62,29 @@ def check_steps(numbers: tuple[int, ...], target: int, answer: str) -> bool:
     return left == [target]
 
 
+def contrasting(
+    ways: Ways, prompt: Callable[[int], str], rng: random.Random, target: int | None = None
+) -> Example | None:
+    """Two targets that force different operators after the same first number, or None if these numbers have none.
+
+    target: the first of the two, if it is not to be any.
+    """
+    forced = [
+        (reached, first, operator, answer)
+        for (reached, first), by_operator in ways.items()
+        if len(by_operator) == 1
+        for operator, answer in by_operator.items()
+    ]
+    rng.shuffle(forced)
+    of_target = [one for one in forced if target in (None, one[0])]
+    for reached, first, operator, answer in of_target[:20]:
+        for reached_2, first_2, operator_2, distractor in forced:
+            same_length = len(answer) == len(distractor) and len(str(reached)) == len(str(reached_2))
+            if first == first_2 and operator != operator_2 and same_length:
+                return Example(prompt(reached), answer, prompt(reached_2), distractor, str(first))
+    return None
+
+
 @dataclass(frozen=True)
 class CountdownText(Task):
     """Countdown in the form that language models are tested on: numbers, then the target, then the steps.
@@ -87,27 +112,13 @@ class CountdownText(Task):
                 return example, ",".join(map(str, sorted(numbers)))
 
     def _example(self, numbers: tuple[int, ...], rng: random.Random) -> Example | None:
-        # For each target and first number: the first operators that lead there, with one way for each.
-        ways: defaultdict[tuple[int, int], dict[str, tuple[Step, ...]]] = defaultdict(dict)
+        ways: Ways = defaultdict(dict)
         for steps in solutions(numbers):
             first_number, operator, _, _ = steps[0]
-            if not 1 <= steps[-1][3] <= 99:
-                continue
-            ways[steps[-1][3], first_number].setdefault(operator, steps)
-        forced = [steps for found in ways.values() if len(found) == 1 for steps in found.values()]
-        rng.shuffle(forced)
-        for one in forced[:20]:
-            for other in forced:
-                same_start, other_operator = one[0][0] == other[0][0], one[0][1] != other[0][1]
-                target, target_2 = str(one[-1][3]), str(other[-1][3])
-                answer, distractor = written(one), written(other)
-                same_length = len(answer) == len(distractor) and len(target) == len(target_2)
-                if same_start and other_operator and same_length:
-                    text = ",".join(map(str, numbers))
-                    return Example(
-                        f"{text},{target}:{SLOT}", answer, f"{text},{target_2}:{SLOT}", distractor, str(one[0][0])
-                    )
-        return None
+            if 1 <= steps[-1][3] <= 99:
+                ways[steps[-1][3], first_number].setdefault(operator, written(steps))
+        text = ",".join(map(str, numbers))
+        return contrasting(ways, lambda target: f"{text},{target}:{SLOT}", rng)
 
     def check(self, example: Example, answer: str) -> bool:
         """Does the answer use every number once, compute rightly and reach the target?"""
