@@ -309,7 +309,7 @@ def test_shipped_files_are_small_and_plain(name: str, seed: int) -> None:
     """Each below 1 MB, and loadable with transformers alone."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from mdmcourse.models.registry import pair_directory
+    from mdmcourse.models.pairs import pair_directory
 
     for member in ("arm", "mdm", "mdm-second-seed", "arm-trained-on"):
         directory = pair_directory(name, seed) / member

@@ -2,8 +2,9 @@
 
 from mdmcourse.models.checkpoint import load_model, save_model
 from mdmcourse.models.fetch import fetch, is_fetched
+from mdmcourse.models.pairs import Pair, load_pair
 from mdmcourse.models.reading import ARM, MDM, LanguageModel
-from mdmcourse.models.registry import Pair, load, load_pair, registry
+from mdmcourse.models.registry import load, registry
 from mdmcourse.models.tokenizer import word_tokenizer
 from mdmcourse.models.toy import ToyConfig, toy_arm
 

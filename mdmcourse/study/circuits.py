@@ -7,8 +7,9 @@ from typing import Any
 
 from mdmcourse.circuits import attribute, compare, faithfulness_curve
 from mdmcourse.errors import InputError
+from mdmcourse.models.pairs import load_pair
 from mdmcourse.models.reading import MDM, LanguageModel
-from mdmcourse.models.registry import load, load_pair, registry
+from mdmcourse.models.registry import load, registry
 from mdmcourse.tasks import get_task
 
 

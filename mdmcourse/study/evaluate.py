@@ -11,8 +11,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from mdmcourse.diffusion.sampling import Order, sample_arm, sample_mdm
+from mdmcourse.models.pairs import load_pair
 from mdmcourse.models.reading import ARM, MDM, LanguageModel
-from mdmcourse.models.registry import load_pair
 from mdmcourse.sequences import Sequences
 from mdmcourse.tasks import get_task
 from mdmcourse.tasks.task import Example, Prompts, Task, encode_examples
