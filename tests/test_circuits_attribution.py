@@ -45,6 +45,7 @@ from mdmcourse.circuits.capture import recording
 from mdmcourse.circuits.intervention import rerouted
 from mdmcourse.errors import CheckpointError, InputError, UnknownNameError
 from mdmcourse.models import ARM, MDM
+from mdmcourse.models.lowrank import attach, detach
 
 GROUPED = [(family, grouped) for family, grouped in DECODERS if grouped]
 PROMPTS = random_prompts()
@@ -354,6 +355,24 @@ def test_the_size_of_a_batch_does_not_matter(method: Any) -> None:
         assert found.corrupted == pytest.approx(expected.corrupted, abs=1e-5)
 
 
+@pytest.mark.parametrize("positions", [False, True])
+@pytest.mark.parametrize("tokens", [1, 5, 2 * LENGTH])
+@pytest.mark.parametrize("steps", [2, 9])
+def test_gradients_written_out_in_parts_give_the_same_scores(
+    tokens: int, steps: int, positions: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One token at a time, some of a prompt's, and all of two prompts out of three; of few and of many steps, which are
+    summed up in different ways."""
+    model, prompts = READINGS["full"](tiny_decoder("qwen2", True)), random_prompts(3)
+    whole = attribute(model, prompts, steps=steps, positions=positions)
+    token = Graph.of(model).n_readers * model.decoder.config.hidden_size * 4
+    monkeypatch.setattr("mdmcourse.circuits.gradients.WRITTEN_OUT", tokens * token)
+    in_parts = attribute(model, prompts, steps=steps, positions=positions)
+    torch.testing.assert_close(in_parts.values, whole.values, rtol=1e-4, atol=1e-5)
+    if positions:
+        torch.testing.assert_close(in_parts.by_position, whole.by_position, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("no"), RuntimeError("not enough memory"), MemoryError("no")])
 def test_a_batch_that_does_not_fit_is_halved(error: Exception) -> None:
     """Every prompt is still counted once."""
@@ -448,6 +467,17 @@ def test_a_decoder_in_training_mode_is_refused() -> None:
         attribute(ARM(decoder), PROMPTS)
     assert_three_parts(caught.value, "training mode")
     assert decoder.training
+
+
+def test_low_rank_changes_that_are_not_merged_are_refused() -> None:
+    """The weights that attribution reads would not be those that the decoder computes with."""
+    model = ARM(tiny_decoder("llama"))
+    attach(model, 2, 4.0)
+    with pytest.raises(InputError) as caught:
+        attribute(model, PROMPTS)
+    assert_three_parts(caught.value, "low-rank")
+    detach(model.decoder)
+    attribute(model, PROMPTS, "eap")
 
 
 OTHERS = {

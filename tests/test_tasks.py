@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import without_shape_checks
+from helpers import assert_three_parts, without_shape_checks
 
 from mdmcourse.errors import InputError, UnknownNameError
 from mdmcourse.models import word_tokenizer
@@ -19,6 +19,7 @@ from mdmcourse.tasks import (
     TASKS,
     Chain,
     Countdown,
+    CountdownMini,
     CountdownText,
     Example,
     GreaterThan,
@@ -150,21 +151,27 @@ def test_templates_have_as_many_words_as_each_other(tokenizer):
 # Answers
 
 
+def contrasted(example: Example) -> bool:
+    """Has it a corrupted text? Some of Countdown with three digits are to be trained on only."""
+    return example.clean != example.corrupted
+
+
 @ALL
 def test_answers_are_right_and_distractors_wrong(name):
     task = get_task(name)
     for example in examples(name):
         assert example.clean.count(SLOT) == example.corrupted.count(SLOT) == 1
         assert task.check(example, example.answer)
-        assert not task.check(example, example.distractor)
+        if contrasted(example):
+            assert not task.check(example, example.distractor)
         assert example.answer.startswith(example.given)
         assert example.distractor.startswith(example.given)
 
 
-@pytest.mark.parametrize("name", ["countdown", "countdown-text", "chain", "path"])
+@pytest.mark.parametrize("name", ["countdown", "countdown-mini", "countdown-text", "chain", "path"])
 def test_the_change_makes_the_distractor_right(name):
     task = get_task(name)
-    for example in map(of_corrupted, examples(name)):
+    for example in map(of_corrupted, filter(contrasted, examples(name))):
         assert task.check(example, example.answer)
         assert not task.check(example, example.distractor)
 
@@ -177,7 +184,7 @@ def test_malformed_answers_are_wrong(name):
             assert task.check(example, answer) is False
 
 
-@pytest.mark.parametrize("name", ["countdown", "countdown-text", "chain", "path"])
+@pytest.mark.parametrize("name", ["countdown", "countdown-mini", "countdown-text", "chain", "path"])
 def test_an_answer_that_is_too_short_or_too_long_is_wrong(name):
     task = get_task(name)
     for example in examples(name)[:5]:
@@ -545,3 +552,60 @@ def test_parts_are_joined_at_the_length_of_the_longest(sequences):
     assert both.tokens[both.attention_mask].tolist() == [1, 2, 1, 5, 6, 7, 1, 8, 1, 9, 4]
     assert both.tokens[both.answer].tolist() == [2, 6, 7, 8, 9, 4]
     assert torch.equal(both.select(torch.tensor([1, 2, 3])).tokens, sequences.tokens)
+
+
+# --- Countdown with three digits ----------------------------------------------------------------------------
+
+
+def every_way(digits: list[str]) -> dict[str, int]:
+    """All expressions of three digits and what Python makes of them."""
+    ways = itertools.product(itertools.permutations(digits), "+-*", "+-*")
+    return {(text := f"{a}{o}{b}{p}{c}"): eval(text) for (a, b, c), o, p in ways}
+
+
+def test_three_digits_are_forced_and_plain() -> None:
+    """Against all 54 expressions, as Python computes them."""
+    task, forced = CountdownMini(), 0
+    for example in task.examples(300):
+        digits, _, rest = example.clean.removesuffix(f":{SLOT}.").partition("=")
+        ways = every_way(digits.split(","))
+        right = {text for text, result in ways.items() if result == int(rest)}
+        assert example.answer in right
+        assert {text for text in ways if task.check(example, text)} == right
+        if contrasted(example):
+            forced += 1
+            assert example.given == example.answer[0]
+            assert {text[1] for text in right if text[0] == example.given} == {example.answer[1]}
+            other = {text for text, result in ways.items() if result == int(of_corrupted(example).clean[6:-4])}
+            assert {text[1] for text in other if text[0] == example.given} == {example.distractor[1]}
+    assert forced > 100
+
+
+def test_three_digits_are_held_out_with_their_target_in_any_order() -> None:
+    def keys(split: str) -> set:
+        parts = [example.clean.partition("=") for example in CountdownMini().examples(400, split=split)]
+        return {(tuple(sorted(digits)), rest) for digits, _, rest in parts}
+
+    assert not keys("train") & keys("test")
+
+
+# --- prompts ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "seen"),
+    [
+        ({"corrupted": torch.zeros(3, 5, dtype=torch.long)}, "corrupted (3, 5)"),
+        ({"corrupted": torch.zeros(2, 4, dtype=torch.long)}, "corrupted (2, 4)"),
+        ({"answer": torch.zeros(2, dtype=torch.long)}, "are 2, 3 and 3"),
+        ({"target": torch.tensor([0, 1, 4])}, "from 0 to 4"),
+        ({"target": torch.tensor([0, -1, 2])}, "from -1 to 2"),
+    ],
+)
+def test_prompts_that_do_not_fit_together_are_refused(change: dict, seen: str) -> None:
+    row, column = torch.zeros(3, 4, dtype=torch.long), torch.zeros(3, dtype=torch.long)
+    right = {"clean": row, "corrupted": row, "answer": column, "distractor": column, "target": column}
+    Prompts(**right)
+    with without_shape_checks(), pytest.raises(InputError) as caught:
+        Prompts(**right | change)
+    assert_three_parts(caught.value, seen)

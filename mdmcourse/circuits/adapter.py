@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mdmcourse.errors import InputError
+from mdmcourse.models.lowrank import is_attached
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,12 @@ def anatomy(decoder: Any) -> Anatomy:
             "Some weights of the decoder are on the meta device: offloaded, or never loaded.",
             "Circuits read the weights outside the forward pass, where they are not at hand.",
             "Load the model so that it fits the devices, without offloading to CPU or disk.",
+        )
+    if is_attached(decoder):
+        raise InputError(
+            "The decoder has low-rank changes attached that are not merged into its weights.",
+            "Circuits read the weights, and would leave the changes out.",
+            "Merge them first: Adapter.of(decoder, {}), detach(decoder), then its merge(model).",
         )
     with torch.no_grad():
         return _FAMILIES[family](decoder, config)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from mdmcourse.circuits.adapter import Anatomy, anatomy, frozen
 from mdmcourse.circuits.capture import Written, one_key_per_query_head, recording, target_logits
-from mdmcourse.circuits.gradients import Group, ReaderGradients, contract, groups, reading, written_by
+from mdmcourse.circuits.gradients import Group, ReaderGradients, contract, groups, written_by
 from mdmcourse.circuits.graph import Graph, Readers
 from mdmcourse.circuits.intervention import rerouted
 from mdmcourse.circuits.metrics import Metric, get_metric, judge
@@ -147,12 +147,14 @@ class _Batch:
         gradients = ReaderGradients(self.graph, self.parts, self.difference.input)
         corrupted, difference = written_by(self.corrupted, moved), written_by(self.difference, moved)
         for alpha, weight in points:
-            value = (corrupted + alpha * difference).to(corrupted.dtype)
-            with torch.enable_grad(), reading(self.parts, moved, value) as read:
+            leaf = (corrupted + alpha * difference).to(corrupted.dtype).requires_grad_()
+            with torch.enable_grad(), gradients.watching(moved, leaf, weight):
                 logits = target_logits(self.model, self.prompts.clean, self.prompts.target)
                 total = judge(self.metric, logits, self.prompts, self.clean_logits).sum()
-                gradients.add(read, total, weight)
-        contract(self.graph, self.parts, self.difference, gradients.values(), chosen, scores)
+                torch.autograd.grad(total, leaf, allow_unused=True)
+                del logits, total  # they hold the pass that is over
+        for part, values in gradients.parts():
+            contract(self.graph, self.parts, self.difference, part, values, chosen, scores)
 
     def one_edge_at_a_time(self, clean_value: Float[Tensor, " batch"]) -> Float[Tensor, "batch source reader"]:
         """What the metric loses when one edge carries the corrupted value."""

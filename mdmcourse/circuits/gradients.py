@@ -7,9 +7,8 @@ norm, whose Jacobian is known in closed form.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -20,6 +19,12 @@ from torch import Tensor, nn
 from mdmcourse.circuits.adapter import Anatomy, Layer, centred, norm_weight, through_norm, unit_and_scale
 from mdmcourse.circuits.capture import Written, after, before, before_block, head_outputs
 from mdmcourse.circuits.graph import Graph
+
+WRITTEN_OUT = 2**26
+"""Bytes of gradients that are written out at a time."""
+
+Part = tuple[slice, slice]
+"""Some prompts of a batch, and some of their positions."""
 
 Group = tuple[Literal["input", "heads", "mlp"], int]
 """Sources that stand side by side: the input, all heads of a layer, or the MLP of a layer."""
@@ -37,62 +42,11 @@ def written_by(written: Written, group: Group) -> Tensor:
     return {"input": [written.input], "heads": written.heads, "mlp": written.mlps}[kind][layer]
 
 
-@dataclass
-class Read:
-    """Tensors of one forward pass that depend on what was moved: where gradients are taken.
-
-    Attributes
-    ----------
-    streams: the residual stream at every norm.
-    normed: what the norms before MLPs and logits made of it.
-    projected: the outputs of the projections.
-    """
-
-    streams: dict[nn.Module, Tensor] = field(default_factory=dict)
-    normed: dict[nn.Module, Tensor] = field(default_factory=dict)
-    projected: dict[nn.Module, Tensor] = field(default_factory=dict)
-
-    @property
-    def outputs(self) -> dict[nn.Module, Tensor]:
-        return {module: x for module, x in (self.normed | self.projected).items() if x.requires_grad}
-
-
-@contextmanager
-def reading(parts: Anatomy, moved: Group, value: Tensor) -> Iterator[Read]:
-    """The next forward pass has `value` written by one group of sources, and is watched at all readers.
-
-    Gradients flow from `value` on; nothing before it needs any.
-    """
-    read = Read()
-    leaf = value.detach().requires_grad_()
-    kind, place = moved
-    layer = parts.layers[place]
-
-    with ExitStack() as stack:
-        if kind == "input":
-            stack.callback(before_block(layer.block, partial(_instead, leaf)).remove)
-        elif kind == "heads":
-            stack.callback(before(layer.output, partial(_instead, leaf)).remove)
-        else:
-            stack.callback(after(layer.mlp, partial(_instead, leaf)).remove)
-        for each in parts.layers:
-            stack.callback(before(each.attention_norm, partial(read.streams.__setitem__, each.attention_norm)).remove)
-            for module in {projection.module for projection in each.projections.values()}:
-                stack.callback(after(module, partial(read.projected.__setitem__, module)).remove)
-        for norm in (*(each.mlp_norm for each in parts.layers), parts.final_norm):
-            stack.callback(before(norm, partial(read.streams.__setitem__, norm)).remove)
-            stack.callback(after(norm, partial(read.normed.__setitem__, norm)).remove)
-        yield read
-
-
-def _instead(value: Tensor, original: Tensor) -> Tensor:
-    return value
-
-
 class ReaderGradients:
     """Gradients of the metric with respect to what each reader reads, summed over weighted runs.
 
-    They are kept small while runs go on, beside autograd's own graph, and written out when all is done: see
+    Each is taken the moment that the backward pass comes by, by a hook on the tensor, so that no more is kept than a
+    plain backward pass keeps. The sums are small while runs go on, and written out when all is done: see
     `_OfAttention`.
     """
 
@@ -101,33 +55,77 @@ class ReaderGradients:
         self._dtype = torch.promote_types(like.dtype, torch.float32)
         self._attention = [_OfAttention(layer, self._dtype) for layer in parts.layers]
         self._direct: dict[nn.Module, Tensor] = {}  # of the MLPs and the logits, by their norm
+        self._streams: dict[nn.Module, Tensor] = {}  # what each norm of the run in progress read
 
-    def add(self, read: Read, metric: Float[Tensor, ""], weight: float) -> None:
-        """Add `weight` times the gradients of `metric`, which was computed in the forward pass that `read` watched."""
-        outputs = read.outputs
-        found = torch.autograd.grad(metric, list(outputs.values()), allow_unused=True)
-        gradients = {module: g for module, g in zip(outputs, found, strict=True) if g is not None}
-        with torch.no_grad():
-            for of_layer in self._attention:
-                of_layer.add(read, gradients, weight)
-            for norm in read.normed.keys() & gradients.keys():
-                x, g = read.streams[norm].detach().to(self._dtype), gradients[norm].to(self._dtype)
-                unit, scale = unit_and_scale(norm, x)
-                g = through_norm(norm, g[:, None], unit)[:, 0] * (scale * weight)
-                self._direct[norm] = self._direct[norm] + g if norm in self._direct else g
+    @contextmanager
+    def watching(self, moved: Group, leaf: Tensor, weight: float) -> Iterator[None]:
+        """The next forward pass has `leaf` written by one group of sources; the backward pass that follows adds
+        `weight` times the gradients of all readers that depend on it. Nothing before `leaf` needs any."""
+        kind, place = moved
+        layer = self._parts.layers[place]
+        with ExitStack() as stack:
+            stack.callback(self._streams.clear)
+            if kind == "input":
+                stack.callback(before_block(layer.block, partial(_instead, leaf)).remove)
+            elif kind == "heads":
+                stack.callback(before(layer.output, partial(_instead, leaf)).remove)
+            else:
+                stack.callback(after(layer.mlp, partial(_instead, leaf)).remove)
+            for each, of_layer in zip(self._parts.layers, self._attention, strict=True):
+                stack.callback(before(each.attention_norm, partial(of_layer.begin, weight)).remove)
+                stack.callback(of_layer.end)
+                for module in {projection.module for projection in each.projections.values()}:
+                    stack.callback(after(module, partial(_on_gradient, partial(of_layer.add, module))).remove)
+            for norm in (*(each.mlp_norm for each in self._parts.layers), self._parts.final_norm):
+                stack.callback(before(norm, partial(self._streams.__setitem__, norm)).remove)
+                stack.callback(after(norm, partial(_on_gradient, partial(self._add, norm, weight))).remove)
+            yield
 
-    def values(self) -> Float[Tensor, "batch reader pos d_model"]:
-        """The sums, in float32 (float64 for a float64 model): the largest tensor of an attribution."""
-        graph, parts = self._graph, self._parts
+    def _add(self, norm: nn.Module, weight: float, gradient: Tensor) -> None:
+        """Add the gradient at the output of the norm before an MLP or the logits."""
+        x, g = self._streams.pop(norm).detach().to(self._dtype), gradient.to(self._dtype)
+        unit, scale = unit_and_scale(norm, x)
+        g = through_norm(norm, g[:, None], unit)[:, 0] * (scale * weight)
+        self._direct[norm] = self._direct[norm] + g if norm in self._direct else g
+
+    def parts(self) -> Iterator[tuple[Part, Float[Tensor, "part reader pos d_model"]]]:
+        """The sums written out, in float32 (float64 for a float64 model), for some prompts and positions at a time: for
+        a whole batch they would be the largest tensor of an attribution."""
         batch, pos, d_model = self._like.shape
-        values = torch.zeros(batch, graph.n_readers, pos, d_model, dtype=self._dtype, device=self._like.device)
-        for index, (layer, of_layer) in enumerate(zip(parts.layers, self._attention, strict=True)):
+        tokens = max(1, WRITTEN_OUT // (self._graph.n_readers * d_model * self._dtype.itemsize))
+        prompts, positions = max(1, tokens // pos), min(tokens, pos)
+        for row in range(0, batch, prompts):
+            for column in range(0, pos, positions):
+                part = (slice(row, min(row + prompts, batch)), slice(column, min(column + positions, pos)))
+                yield part, self._values(part)
+
+    def _values(self, part: Part) -> Float[Tensor, "part reader pos d_model"]:
+        graph = self._graph
+        count, pos = (of_axis.stop - of_axis.start for of_axis in part)
+        values = self._like.new_zeros(count, graph.n_readers, pos, self._like.shape[2], dtype=self._dtype)
+        for index, (layer, of_layer) in enumerate(zip(self._parts.layers, self._attention, strict=True)):
             columns = graph.attention_readers(index)
-            of_layer.write(values[:, columns["q"].start : columns["v"].stop])
+            of_layer.write(part, values[:, columns["q"].start : columns["v"].stop])
             if layer.mlp_norm in self._direct:
-                values[:, graph.mlp_reader(index)] = self._direct[layer.mlp_norm].to(values.device)
-        values[:, graph.logits_reader] = self._direct[parts.final_norm].to(values.device)
+                values[:, graph.mlp_reader(index)] = self._direct[layer.mlp_norm][part].to(values.device)
+        if self._parts.final_norm in self._direct:
+            values[:, graph.logits_reader] = self._direct[self._parts.final_norm][part].to(values.device)
         return values
+
+
+def _instead(value: Tensor, original: Tensor) -> Tensor:
+    return value
+
+
+def _on_gradient(add: Callable[[Tensor], None], output: Tensor) -> None:
+    """Have `add` told the gradient at `output`, if there will be one; `output` itself is not kept."""
+    if output.requires_grad:
+        output.register_hook(partial(_tell, add))
+
+
+@torch.no_grad()
+def _tell(add: Callable[[Tensor], None], gradient: Tensor) -> None:
+    add(gradient)
 
 
 class _OfAttention:
@@ -148,66 +146,85 @@ class _OfAttention:
         self._units: list[Float[Tensor, "batch pos d_model"]] = []
         self._along: list[Float[Tensor, "batch reader pos"]] = []
         self._written: Float[Tensor, "batch reader pos d_model"] | None = None
+        # Of the run in progress: its weight, what the norm read and what it made of that; and the new entry of _along.
+        self._weight, self._stream = 0.0, torch.empty(0)
+        self._unit, self._scale = torch.empty(0), torch.empty(0)
+        self._of_run: dict[str, Float[Tensor, "batch reader pos"]] = {}
 
-    def add(self, read: Read, gradients: dict[nn.Module, Tensor], weight: float) -> None:
-        layer, norm = self._layer, self._layer.attention_norm
-        if not any(projection.module in gradients for projection in layer.projections.values()):
-            return
-        unit, scale = unit_and_scale(norm, read.streams[norm].detach().to(self._dtype))
-        weighted = unit * norm_weight(norm, self._dtype)
-        along = []
-        for kind, projection in layer.projections.items():
+    def begin(self, weight: float, stream: Tensor) -> None:
+        """A forward pass has come to this layer's norm."""
+        self._weight, self._stream = weight, stream
+
+    def add(self, module: nn.Module, gradient: Tensor) -> None:
+        """Add the gradient at the output of one of the projections."""
+        norm = self._layer.attention_norm
+        if not self._of_run:
+            self._unit, self._scale = unit_and_scale(norm, self._stream.detach().to(self._dtype))
+        weighted = self._unit * norm_weight(norm, self._dtype)
+        for kind, projection in self._layer.projections.items():
+            if projection.module is not module:
+                continue
             heads, d_head, d_model = projection.weight.shape
-            of_heads = torch.zeros(*unit.shape[:2], heads, d_head, dtype=self._dtype, device=unit.device)
-            if projection.module in gradients:
-                part = gradients[projection.module][..., projection.rows].unflatten(-1, (heads, d_head))
-                of_heads = part.to(self._dtype) * (weight * scale[..., None])
+            of_heads = gradient[..., projection.rows].unflatten(-1, (heads, d_head)).to(self._dtype)
+            of_heads = of_heads * (self._weight * self._scale[..., None])
             projected = torch.einsum("bpd,hed->bphe", weighted, projection.weight.to(self._dtype))
-            along.append(torch.linalg.vecdot(of_heads, projected).transpose(1, 2) / d_model)
+            self._of_run[kind] = torch.linalg.vecdot(of_heads, projected).transpose(1, 2) / d_model
             self._sums[kind] = self._sums[kind] + of_heads if kind in self._sums else of_heads
-        self._units.append(unit)
-        self._along.append(torch.cat(along, dim=1))
-        if len(self._units) >= self._along[0].shape[1]:  # from here on, the sum itself is the smaller
-            self._fold()
+
+    def end(self) -> None:
+        """The run is over: keep what it adds to the second term."""
+        if self._of_run:
+            self._units.append(self._unit)
+            self._along.append(torch.cat([self._of_run[kind] for kind in self._layer.projections], dim=1))
+            if len(self._units) >= self._along[0].shape[1]:  # from here on, the sum itself is the smaller
+                self._fold()
+        self._stream = self._unit = self._scale = torch.empty(0)
+        self._of_run = {}
 
     def _fold(self) -> None:
         """Sum up what the runs have kept of the second term."""
-        total = torch.einsum("nbpd,nbrp->brpd", torch.stack(self._units), torch.stack(self._along))
+        total = self._second_term((slice(None), slice(None)))
         self._written = total if self._written is None else self._written + total
         self._units, self._along = [], []
 
-    def write(self, values: Float[Tensor, "batch reader pos d_model"]) -> None:
-        """Write the sums into `values`, and forget them."""
+    def _second_term(self, part: Part) -> Float[Tensor, "part reader pos d_model"]:
+        units = torch.stack([unit[part] for unit in self._units])
+        along = torch.stack([each[part[0], :, part[1]] for each in self._along])
+        return torch.einsum("nbpd,nbrp->brpd", units, along)
+
+    def write(self, part: Part, values: Float[Tensor, "part reader pos d_model"]) -> None:
+        """Write the sums of some prompts and positions into `values`."""
         if not self._sums:
             return
         norm, start = self._layer.attention_norm, 0
         for kind, projection in self._layer.projections.items():
             rows = slice(start, start + len(projection.weight))
             start = rows.stop
-            back = torch.einsum("bphe,hed->bhpd", self._sums[kind], projection.weight.to(self._dtype))
+            back = torch.einsum("bphe,hed->bhpd", self._sums[kind][part], projection.weight.to(self._dtype))
             values[:, rows] = centred(norm, back.mul_(norm_weight(norm, self._dtype))).to(values.device)
         if self._units:
-            self._fold()
+            values -= self._second_term(part).to(values.device)
         if self._written is not None:
-            values -= self._written.to(values.device)
-        self._sums, self._written = {}, None
+            values -= self._written[part[0], :, part[1]].to(values.device)
 
 
 def contract(
     graph: Graph,
     parts: Anatomy,
     difference: Written,
-    gradients: Float[Tensor, "batch reader pos d_model"],
+    part: Part,
+    gradients: Float[Tensor, "part reader pos d_model"],
     chosen: list[Group],
     into: Tensor,
 ) -> None:
     """Add (what a source wrote, clean minus corrupted) . (a reader's gradient) to `into`, for the edges that leave the
     chosen groups: summed over d_model, and over positions too unless `into` has an axis for them.
 
-    into: [batch source reader] or [batch pos source reader].
+    part: the prompts and positions that `gradients` are of.
+    into: [batch source reader] or [batch pos source reader], of the whole batch.
     """
     for kind, layer in chosen:
-        of_group = written_by(difference, (kind, layer)).to(gradients.dtype)
+        of_group = written_by(difference, (kind, layer))[part].to(gradients.dtype)
         if kind == "input":
             rows, first, u = slice(0, 1), 0, of_group[:, None]
         elif kind == "heads":
@@ -218,6 +235,6 @@ def contract(
         downstream = gradients[:, first:]
         u = u.to(gradients.device)
         if into.ndim == 4:
-            into[:, :, rows, first:] += torch.einsum("bspd,brpd->bpsr", u, downstream).to(into.device)
+            into[part[0], part[1], rows, first:] += torch.einsum("bspd,brpd->bpsr", u, downstream).to(into.device)
         else:
-            into[:, rows, first:] += torch.bmm(u.flatten(2), downstream.flatten(2).mT).to(into.device)
+            into[part[0], rows, first:] += torch.bmm(u.flatten(2), downstream.flatten(2).mT).to(into.device)

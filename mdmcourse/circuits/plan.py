@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from mdmcourse.circuits.attribution import Settings
-from mdmcourse.circuits.gradients import groups
+from mdmcourse.circuits.gradients import WRITTEN_OUT, groups
 from mdmcourse.circuits.graph import Graph
 from mdmcourse.errors import InputError
 
@@ -169,16 +169,18 @@ class _Shape:
         # From run to run: the difference of the sources, and the factored sums of `gradients._OfAttention`.
         units = min(settings.steps, readers)
         sums = wide * self.layers * (read + (2 + units) * self.d_model + self.heads * self.d_head + units * readers)
-        # While a run goes on, what autograd keeps of a layer: the residual stream (twice), both norms in float32 (three
-        # times each), q, k, v before and after their rotation, the heads' results, the MLP's inner activations; and the
-        # gradients that come back.
-        kept = itemsize * (4 * self.d_model + 3 * read + 4 * self.d_ff) + 4 * 6 * self.d_model
-        run = self.layers * kept
-        # When all runs are done: the gradients of all readers written out, and a layer's readers on their way there.
-        written = wide * (graph.n_readers + 2 * readers + units) * self.d_model
+        # While a run goes on, what autograd keeps of a layer: the input of both norms (in float32 beside it, if that is
+        # not the dtype), what attention reads and gives, and the inner activations of the MLP.
+        inner = (3 if self.gated else 6) * self.d_ff
+        kept = itemsize * (2 * self.d_model + read + self.heads * self.d_head + inner)
+        kept += 0 if itemsize >= 4 else 4 * 4 * self.d_model
+        run = positions * self.layers * kept
+        # When all runs are done: the gradients of the readers written out, for as many tokens at a time as there is
+        # room for, and a layer's readers on their way there.
+        written = positions * wide * (graph.n_readers + 2 * readers + units) * self.d_model
         once = wide * graph.n_sources * graph.n_readers * (positions if settings.positions else 1)
         logits = 4 * 4 * self.config.vocab_size
-        return MARGIN * (positions * (sums + max(run, written)) + once + logits)
+        return MARGIN * (positions * sums + max(run, min(written, WRITTEN_OUT)) + once + logits)
 
 
 def _size(count: float) -> str:

@@ -25,27 +25,37 @@ from mdmcourse.tasks.task import held_out
 
 FORMS = (
     "Write a short story about {}.",
-    "Write a conversation between two people about {}.",
+    "Write a conversation about {}.",
     "Write a page of a diary about {}.",
-    "Explain {} to a child.",
+    "Explain to a child: {}.",
     "Write a letter to a friend about {}.",
     "Write a short report for a newspaper about {}.",
     "Tell me something about {}.",
     "Describe {} in detail.",
 )
-TOPICS = (
-    "a lost dog", "the sea in winter", "a family dinner", "how bread is made", "two sisters", "a broken clock",
-    "the history of a bridge", "a journey by train", "an old teacher", "planting a tree", "a birthday", "the moon",
-    "a boy and his uncle", "a football match", "a day at the market", "learning to swim", "a storm at night",
-    "a doctor in a village", "the first snow", "a secret", "three neighbours", "rivers", "a new job", "a piano",
-    "a quarrel between brothers", "a walk in the forest", "how a plane flies", "a mistake", "the king and the cook",
-    "a wedding", "a small shop", "a night in the museum", "bees", "a painter and her model", "moving to another city",
-    "a lighthouse", "the price of coffee", "a grandmother", "a stolen bicycle", "the desert", "a long friendship",
-    "a school play", "an island", "a hospital", "the invention of paper", "a fisherman", "two rival teams",
-    "a letter that came late", "the weather", "a captain and his crew", "a locked door", "earthquakes", "a promise",
-    "the work of a nurse", "a lost key", "a picnic", "old maps", "a library", "a mountain village", "the stars",
-    "a conversation on a bus", "a cat and a mouse", "saving money", "a visit to the farm",
+THINGS = (
+    "a lost dog", "the sea in winter", "how bread is made", "the history of a bridge", "planting a tree", "the moon",
+    "a football match", "learning to swim", "a storm at night", "the first snow", "rivers", "a quarrel", "bees",
+    "how a plane flies", "moving to another city", "a lighthouse", "the price of coffee", "a stolen bicycle",
+    "the desert", "the invention of paper", "the weather", "a locked door", "earthquakes", "the work of a nurse",
+    "a lost key", "old maps", "a library", "a mountain village", "the stars", "saving money", "a visit to the farm",
+    "a new job",
 )  # fmt: skip
+# What an MDM has to read from both sides is, more than anything, who is who. The names are not those of the tasks.
+PEOPLE = (
+    "Oliver and Grace at the market", "Henry, Lucy and their uncle", "a birthday of Daniel and Ruth",
+    "George, who writes to Helen", "Michael and Clara on a train", "the wedding of Frank and Julia",
+    "Martin, Nora and the broken clock", "Philip and Susan in the forest", "a dinner that Walter cooks for Amy",
+    "Ben, Carol and a secret", "Eric and Fiona on an island", "a present from Hugh to Irene", "Jack, Karen and the dog",
+    "Leo and Maria at the football match", "Nick, who teaches Olga to swim", "Robert, Stella and an old map",
+    "Tim and Vera in the museum", "William, Zoe and the stolen bicycle", "Grace and Henry as neighbours",
+    "Lucy and Daniel in a small shop", "Ruth, George and the storm", "Helen and Michael at the hospital",
+    "Clara, Frank and a promise", "Julia and Martin at school", "Nora, Philip and the piano",
+    "Susan and Walter at the harbour", "Amy, Ben and a letter that came late", "Carol and Eric at a picnic",
+    "Fiona, Hugh and the captain", "Irene and Jack in the library", "Karen, Leo and their grandmother",
+    "Maria and Nick on a farm",
+)  # fmt: skip
+TOPICS = THINGS + PEOPLE
 CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -56,7 +66,7 @@ def draw_text(
     new_tokens: int,
     generator: Generator,
     *,
-    temperature: float = 0.9,
+    temperature: float = 0.7,
     top_k: int = 50,
 ) -> Int[Tensor, "batch new"]:
     """Tokens drawn from left to right, each from the `top_k` most probable ones.
@@ -75,7 +85,7 @@ def draw_text(
 
 
 def sample_text(
-    arm: ARM, out: Path, *, each: int = 8, new_tokens: int = 112, seed: int = 0, batch_size: int = 128
+    arm: ARM, out: Path, *, each: int = 8, new_tokens: int = 104, seed: int = 0, batch_size: int = 128
 ) -> None:
     """Write `each` answers to every request to `out`, a .jsonl.gz file with a request and its text a line.
 

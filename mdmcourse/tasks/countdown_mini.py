@@ -35,6 +35,8 @@ class CountdownMini(Task):
     With one token a digit the text has as many tokens as characters. An example of which this cannot be said has itself
     as its corrupted text: it can be trained on and checked, and is left out of `prompts`.
 
+    Of several answers one is shown, and all count as right.
+
     Held out by the digits, whatever their order, together with the target. Digits are 1 to 9 and may be equal, targets
     1 to 99, the operators + - *, products before sums.
     """
@@ -43,21 +45,26 @@ class CountdownMini(Task):
 
     def draw(self, rng: random.Random) -> tuple[Example, str]:
         digits = tuple(rng.randint(1, 9) for _ in range(3))
+        operators: defaultdict[tuple[int, int], set[str]] = defaultdict(set)  # by target and first digit
+        shown: dict[int, str] = {}  # by target
+        # Products first, then sums, then differences; larger digits first. So of several answers always one is shown.
+        for first, second in product("*+-", repeat=2):
+            for a, b, c in permutations(sorted(digits, reverse=True)):
+                if 1 <= (reached := value(a, first, b, second, c)) <= 99:
+                    operators[reached, a].add(first)
+                    shown.setdefault(reached, f"{a}{first}{b}{second}{c}")
         ways: Ways = defaultdict(dict)
-        orders = list(permutations(digits))
-        rng.shuffle(orders)  # of several answers any may be the one that is shown
-        for (a, b, c), first, second in product(orders, "+-*", "+-*"):
-            if 1 <= value(a, first, b, second, c) <= 99:
-                ways[value(a, first, b, second, c), a].setdefault(first, f"{a}{first}{b}{second}{c}")
-        target = rng.choice(sorted({reached for reached, _ in ways}))
+        for reached, answer in shown.items():
+            if operators[reached, int(answer[0])] == {answer[1]}:
+                ways[reached, int(answer[0])][answer[1]] = answer
 
         def prompt(target: int) -> str:
             return f"{','.join(map(str, digits))}={target}:{SLOT}."
 
+        target = rng.choice(sorted(shown))
         example = contrasting(ways, prompt, rng, target)
         if example is None:
-            answers = [answer for (reached, _), found in ways.items() if reached == target for answer in found.values()]
-            answer = rng.choice(answers)
+            answer = shown[target]
             example = Example(prompt(target), answer, prompt(target), answer, answer[0])
         return example, f"{sorted(digits)}={target}"
 

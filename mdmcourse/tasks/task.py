@@ -64,6 +64,22 @@ class Prompts(Saved):
     target: Int[Tensor, " batch"]
     task: str = ""
 
+    def __post_init__(self) -> None:
+        rows = {len(column) for column in (self.clean, self.corrupted, self.answer, self.distractor, self.target)}
+        if self.clean.shape != self.corrupted.shape or len(rows) > 1:
+            raise InputError(
+                f"clean is {tuple(self.clean.shape)}, corrupted {tuple(self.corrupted.shape)}; answers, distractors and "
+                f"targets are {len(self.answer)}, {len(self.distractor)} and {len(self.target)}.",
+                "A prompt and its corrupted version are compared position by position, with one answer each.",
+                "Keep prompts whose two versions have as many tokens, one row a prompt in every column.",
+            )
+        if len(self) and not bool(((self.target >= 0) & (self.target < self.clean.shape[1])).all()):
+            raise InputError(
+                f"target runs from {int(self.target.min())} to {int(self.target.max())}.",
+                f"The prompts have {self.clean.shape[1]} tokens: it is no position of theirs.",
+                "Count positions from 0.",
+            )
+
     def __len__(self) -> int:
         return self.clean.shape[0]
 
