@@ -86,7 +86,7 @@ def assert_same(found: Scores, expected: Scores, atol: float = 0.0) -> None:
 
 
 def partials(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob(".*.partial"))
+    return sorted(path.name for path in folder.glob(".*.partial*"))
 
 
 def start(script: str, folder: Path, **environment: str) -> subprocess.Popen[str]:
@@ -281,6 +281,28 @@ def test_a_damaged_file_is_refused_in_words(kept: int, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as error:
         run(model, prompts, batch_size=1, save_to=final)
     assert_three_parts(error.value, final.name)
+
+
+@pytest.mark.parametrize("damage", ["cut short", "missing", "of another run"])
+def test_a_damaged_batch_is_refused_in_words(damage: str, tmp_path: Path) -> None:
+    """With the scores of single prompts every batch has a file of its own."""
+    model, prompts, final = tiny(), random_prompts(2), tmp_path / "scores.safetensors"
+    interrupted(model, prompts, final, keep_prompts=True)
+    sums, batch = (tmp_path / name for name in partials(tmp_path))
+    if damage == "cut short":
+        batch.write_bytes(batch.read_bytes()[:-1])
+    elif damage == "missing":
+        batch.unlink()
+    else:
+        other = tmp_path / "other.safetensors"
+        interrupted(model, random_prompts(2, seed=7), other, keep_prompts=True)
+        (tmp_path / batch.name.replace("scores", "other")).replace(batch)
+    with pytest.raises(CheckpointError) as error:
+        run(model, prompts, batch_size=1, save_to=final, keep_prompts=True)
+    assert_three_parts(error.value)
+    sums.unlink()
+    found = run(model, prompts, batch_size=1, save_to=final, keep_prompts=True)
+    assert_same(found, run(model, prompts, batch_size=1, keep_prompts=True))
 
 
 def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:

@@ -86,7 +86,8 @@ def attribute(
             scores.save(final)
         _wait(world)
         assert partial is not None
-        partial.unlink(missing_ok=True)
+        for file in (partial, *(_batch_file(partial, index) for index in range(len(sums.by_prompt)))):
+            file.unlink(missing_ok=True)
     return scores
 
 
@@ -158,12 +159,16 @@ class _Sums:
         self.done += len(batch.clean)
 
     def save(self, path: Path, record: str) -> None:
-        tensors = {"values": self.values, "by_position": self.by_position}
+        """Save the sums, and the last batch's scores of single prompts in a file of their own: what the batches before
+        it left is not written again. That file first: the sums count only what is there."""
         if self.by_prompt:
-            tensors["by_prompt"] = torch.cat(self.by_prompt)
+            write_tensors(
+                _batch_file(path, len(self.by_prompt) - 1), {"by_prompt": self.by_prompt[-1]}, {"run": record}
+            )
+        tensors = {"values": self.values, "by_position": self.by_position}
         present = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-        about = {"run": record, "done": self.done, "clean": self.clean, "corrupted": self.corrupted}
-        write_tensors(path, present, about)
+        about = {"done": self.done, "clean": self.clean, "corrupted": self.corrupted}
+        write_tensors(path, present, {"run": record, "batches": len(self.by_prompt), **about})
 
     @classmethod
     def resume(cls, path: Path, record: str) -> _Sums:
@@ -173,7 +178,12 @@ class _Sums:
         tensors, about = read_tensors(path)
         if about.pop("run", None) != record:
             raise _other_run(path)
-        by_prompt = [tensors["by_prompt"]] if "by_prompt" in tensors else []
+        by_prompt = []
+        for index in range(about.pop("batches")):
+            of_batch, batch_about = read_tensors(_batch_file(path, index))
+            if batch_about.get("run") != record:
+                raise _other_run(path)
+            by_prompt.append(of_batch["by_prompt"])
         return cls(values=tensors["values"], by_position=tensors.get("by_position"), by_prompt=by_prompt, **about)
 
     @classmethod
@@ -208,6 +218,11 @@ class _Sums:
             by_prompt=torch.cat(self.by_prompt) if self.by_prompt else None,
             by_position=None if self.by_position is None else (self.by_position / self.done).float(),
         )
+
+
+def _batch_file(partial: Path, index: int) -> Path:
+    """Where the scores of single prompts of one batch are kept while a run goes on."""
+    return partial.with_name(f"{partial.name}.{index}")
 
 
 def _fingerprint(model: LanguageModel, prompts: Prompts, settings: Settings, keep_prompts: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,7 +14,11 @@ from torch import Tensor
 from mdmcourse.diffusion.sampling import Order, sample_arm, sample_mdm
 from mdmcourse.models.pairs import load_pair
 from mdmcourse.models.reading import ARM, MDM, LanguageModel
+from mdmcourse.models.registry import entry
+from mdmcourse.paths import data_dir
 from mdmcourse.sequences import Sequences
+from mdmcourse.study.infilling import infilling, windows
+from mdmcourse.study.text import read_text
 from mdmcourse.tasks import get_task
 from mdmcourse.tasks.task import Example, Prompts, Task, encode_examples
 
@@ -28,6 +33,7 @@ class Accuracy:
         That is the first token of the answer that is not given: y1 in chain, the first operator in Countdown.
     whole_answer: the answer that the model writes, greedily, passes the task's checker: an ARM from left to right, an
         MDM one token a step in the order of confidence.
+    interval: of whole_answer: 95 %, over prompts (Wilson's).
     each_token: for each token of the answer, right in one forward pass: an ARM with the right tokens before it in
         view (as in training), an MDM with the whole answer masked. Empty if answers differ in length.
     prompts: how many.
@@ -35,6 +41,7 @@ class Accuracy:
 
     first_token: float
     whole_answer: float
+    interval: tuple[float, float]
     each_token: list[float]
     prompts: int
 
@@ -84,27 +91,58 @@ def write_answers(
     return [written[i] for i in range(len(sequences))]
 
 
-def accuracy(model: LanguageModel, task: Task, n: int = 500, *, seed: int = 0) -> Accuracy:
-    """Measure a model on `n` held-out prompts of a task."""
+def accuracy(model: LanguageModel, task: Task, n: int = 500, *, seed: int = 0, mask_id: int | None = None) -> Accuracy:
+    """Measure a model on `n` held-out prompts of a task (the first token on fewer, if fewer can be analysed).
+
+    mask_id: what stands at the answer for an ARM whose tokenizer has no mask token. It is after all that an ARM sees.
+    """
     examples: list[Example] = task.for_tokenizer(model.tokenizer).examples(n, split="test", seed=seed)
     sequences = encode_examples(examples, model.tokenizer)
-    prompts = task.prompts(model.tokenizer, n, seed=seed, mask_id=getattr(model, "mask_id", None))
+    mask_id = getattr(model, "mask_id", mask_id)
+    prompts = task.prompts(model.tokenizer, n, seed=seed, mask_id=mask_id, or_fewer=True)
     written = write_answers(model, sequences)
-    right = [task.check(example, answer) for example, answer in zip(examples, written, strict=True)]
-    return Accuracy(first_token_accuracy(model, prompts), sum(right) / len(right), token_accuracy(model, sequences), n)
+    right = sum(task.check(example, answer) for example, answer in zip(examples, written, strict=True))
+    return Accuracy(
+        first_token_accuracy(model, prompts), right / n, wilson(right, n), token_accuracy(model, sequences), n
+    )
+
+
+def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927): it stays within 0 and 1, and is no point when all are right."""
+    share, spread = right / n, z * z / n
+    centre = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def evaluate_pair(name: str, seed: int = 0, *, n: int = 500, device: str | None = None) -> dict[str, Any]:
     """Accuracy of every member of a pair on each of its tasks, as plain data.
 
-    {"pair", "seed", "members": {member: {task: {"first_token", "whole_answer", "each_token", "prompts"}}}}
+    {"pair", "seed", "members": {member: {task: the fields of Accuracy}}}; for a pair that was post-trained on text also
+    "infilling": {member: {"share", "interval", "tokens"}}, of held-out text (see `mdmcourse.study.infilling`).
     """
     pair = load_pair(name, seed, device=device)
+    mask_id = pair.mdm.mask_id
     members = {
-        member: {task: asdict(accuracy(model, get_task(task), n)) for task in pair.tasks}
+        member: {task: asdict(accuracy(model, get_task(task), n, mask_id=mask_id)) for task in pair.tasks}
         for member, model in pair.members.items()
     }
-    return {"pair": name, "seed": seed, "members": members}
+    result: dict[str, Any] = {"pair": name, "seed": seed, "members": members}
+    if text := entry("pairs", name).get("text"):
+        held_out = windows(read_text("test", data_dir() / text), pair.arm.tokenizer, 56)
+        held_out = held_out.select(torch.arange(min(n, len(held_out))))
+        result["infilling"] = {member: _infilled(model, held_out, mask_id) for member, model in pair.members.items()}
+    return result
+
+
+def _infilled(model: LanguageModel, held_out: Sequences, mask_id: int) -> dict[str, Any]:
+    """Share of right tokens, with a 95 % interval from drawing windows of text anew."""
+    right, window = infilling(model, held_out, mask_id=mask_id)
+    count = torch.zeros(len(held_out)).index_add_(0, window, torch.ones(len(window)))
+    hits = torch.zeros(len(held_out)).index_add_(0, window, right.float())
+    drawn = torch.randint(len(held_out), (2000, len(held_out)), generator=torch.Generator().manual_seed(0))
+    low, high = (hits[drawn].sum(dim=1) / count[drawn].sum(dim=1)).quantile(torch.tensor([0.025, 0.975])).tolist()
+    return {"share": right.float().mean().item(), "interval": (low, high), "tokens": len(right)}
 
 
 def _same_shape(sequences: Sequences, batch_size: int) -> list[Tensor]:

@@ -68,8 +68,8 @@ class Prompts(Saved):
         rows = {len(column) for column in (self.clean, self.corrupted, self.answer, self.distractor, self.target)}
         if self.clean.shape != self.corrupted.shape or len(rows) > 1:
             raise InputError(
-                f"clean is {tuple(self.clean.shape)}, corrupted {tuple(self.corrupted.shape)}; answers, distractors and "
-                f"targets are {len(self.answer)}, {len(self.distractor)} and {len(self.target)}.",
+                f"clean is {tuple(self.clean.shape)}, corrupted {tuple(self.corrupted.shape)}; answers, distractors and"
+                f" targets are {len(self.answer)}, {len(self.distractor)} and {len(self.target)}.",
                 "A prompt and its corrupted version are compared position by position, with one answer each.",
                 "Keep prompts whose two versions have as many tokens, one row a prompt in every column.",
             )
@@ -170,12 +170,20 @@ class Task(ABC):
         return encode_examples(self.for_tokenizer(tokenizer).examples(n, split=split, seed=seed), tokenizer)
 
     def prompts(
-        self, tokenizer: Any, n: int, *, split: Split = "test", seed: int = 0, mask_id: int | None = None
+        self,
+        tokenizer: Any,
+        n: int,
+        *,
+        split: Split = "test",
+        seed: int = 0,
+        mask_id: int | None = None,
+        or_fewer: bool = False,
     ) -> Prompts:
         """`n` prompts of one length. `mask_id` defaults to the tokenizer's mask token.
 
         Of the task's examples those are used whose clean and corrupted texts have the same number of tokens and whose
-        answer and distractor differ at the analysed token; of the lengths, the most frequent.
+        answer and distractor differ at the analysed token; of the lengths, the most frequent. If the task does not have
+        so many, InputError is raised, or with `or_fewer` those that it has are given.
         """
         if mask_id is None:
             mask_id = tokenizer.mask_token_id
@@ -192,10 +200,11 @@ class Task(ABC):
                 if row is not None:
                     by_length[len(row[0])].append(row)
             rows = max(by_length.values(), key=len, default=[])[:n]
-            if len(rows) == n > 0:
+            exhausted = len(examples) < pool
+            if len(rows) == n > 0 or (rows and exhausted and or_fewer):
                 clean, corrupted, answer, distractor, target = map(torch.tensor, zip(*rows, strict=True))
                 return Prompts(clean, corrupted, answer, distractor, target, self.name)
-            if len(examples) < pool:  # the task has no more
+            if exhausted:
                 break
         raise InputError(
             f"Only {len(rows)} of {len(examples)} examples of {self.name} fit this tokenizer and have one length.",
