@@ -81,6 +81,11 @@ def _parser() -> argparse.ArgumentParser:
     posttrain.add_argument("--member", action="append", help="only this one, for instance mdm; may be repeated")
     posttrain.add_argument("--out", type=Path, help="folder for the changes (default: where the course looks for them)")
     posttrain.add_argument("--runs", type=Path, default=Path("runs"), help="folder for unfinished work (%(default)s)")
+    posttrain.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "faster"),
+        help="of the frozen weights; faster: whichever this machine is faster with (default: the recipe's)",
+    )
     posttrain.add_argument("--threads", type=_positive, help="CPU threads (default: all)")
     posttrain.set_defaults(run=_posttrain)
 
@@ -187,7 +192,7 @@ def _posttrain(options: argparse.Namespace) -> int:
     import torch
 
     from mdmcourse.paths import data_dir
-    from mdmcourse.study.posttrain import Recipe, posttrain, recipe_path
+    from mdmcourse.study.posttrain import Recipe, faster_dtype, posttrain, recipe_path
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -195,7 +200,8 @@ def _posttrain(options: argparse.Namespace) -> int:
     out = options.out or data_dir() / "checkpoints" / options.name
     told = f" --config {options.config.name}" if options.config else ""
     command = f"mdmcourse posttrain {options.name}{told}"
-    posttrain(recipe, out, runs=options.runs, members=options.member, command=command)
+    dtype = faster_dtype() if options.dtype == "faster" else options.dtype
+    posttrain(recipe, out, runs=options.runs, members=options.member, dtype=dtype, command=command)
     print(out)
     return 0
 

@@ -7,6 +7,7 @@ with another seed, and the control, the ARM trained on with its own objective on
 from __future__ import annotations
 
 import sys
+import time
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ class Recipe:
     mask_id: int
     dtype: str
     implementation: str
-    lowrank: dict[str, float]
+    lowrank: dict[str, Any]
     train: dict[str, Any]
     masked: dict[str, Any]
     members: dict[str, dict[str, Any]]
@@ -108,18 +109,34 @@ def start(recipe: Recipe, member: str, out: Path, dtype: torch.dtype) -> Languag
     return model
 
 
+def faster_dtype(n: int = 512) -> str:
+    """Which of float32 and bfloat16 this CPU multiplies faster: many have no bfloat16 in hardware."""
+    seconds = {}
+    for dtype in ("float32", "bfloat16"):
+        one = torch.rand(n, n).to(getattr(torch, dtype))
+        rounds = []
+        for _ in range(5):
+            started = time.perf_counter()
+            one @ one
+            rounds.append(time.perf_counter() - started)
+        seconds[dtype] = min(rounds)
+    return min(seconds, key=seconds.__getitem__)
+
+
 def posttrain(
     recipe: Recipe,
     out: Path,
     *,
     runs: Path,
     members: Sequence[str] | None = None,
+    dtype: str | None = None,
     command: str = "",
     progress: bool = True,
 ) -> None:
     """Train the members of a recipe into `out`, a file each; what is there already is kept.
 
-    `runs` holds the state of the training in progress: run the same again after an interruption.
+    `runs` holds the state of the training in progress: run the same again after an interruption. `dtype` replaces the
+    recipe's.
     """
     for member in members or recipe.members:
         if member not in recipe.members:
@@ -127,10 +144,10 @@ def posttrain(
         file = out / f"{member}.safetensors"
         if file.exists():
             continue
-        model = start(recipe, member, out, getattr(torch, recipe.dtype))
+        model = start(recipe, member, out, getattr(torch, dtype or recipe.dtype))
         seed = recipe.members[member]["seed"]
         config = TrainConfig(**recipe.train, seed=seed)
-        attach(model, int(recipe.lowrank["rank"]), recipe.lowrank["alpha"], seed=seed)
+        attach(model, recipe.lowrank["rank"], float(recipe.lowrank["alpha"]), seed=seed)
         state = runs / f"{out.name}-{member}.safetensors"
         log = train_member(model, recipe, config, checkpoint=state, progress=progress)
         about = {
@@ -142,6 +159,7 @@ def posttrain(
             "train": recipe.train,
             "masked": recipe.masked,
             "data": recipe.text or recipe.task,
+            "dtype": dtype or recipe.dtype,
             "log": [{name: round(value, 4) for name, value in row.items()} for row in log.rows],
             "command": command,
             "versions": {"python": sys.version.split()[0], **{n: version(n) for n in ("torch", "transformers")}},
