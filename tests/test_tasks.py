@@ -152,7 +152,7 @@ def test_templates_have_as_many_words_as_each_other(tokenizer):
 
 
 def contrasted(example: Example) -> bool:
-    """Has it a corrupted text? Some of Countdown with three digits are to be trained on only."""
+    """Has it a corrupted text? Some of Countdown with three numbers are to be trained on only."""
     return example.clean != example.corrupted
 
 
@@ -554,37 +554,39 @@ def test_parts_are_joined_at_the_length_of_the_longest(sequences):
     assert torch.equal(both.select(torch.tensor([1, 2, 3])).tokens, sequences.tokens)
 
 
-# --- Countdown with three digits ----------------------------------------------------------------------------
+# --- Countdown with three numbers ---------------------------------------------------------------------------
 
 
-def every_way(digits: list[str]) -> dict[str, int]:
-    """All expressions of three digits and what Python makes of them."""
-    ways = itertools.product(itertools.permutations(digits), "+-*", "+-*")
+def every_way(numbers: list[str]) -> dict[str, int]:
+    """All expressions of three numbers and what Python makes of them."""
+    ways = itertools.product(itertools.permutations(numbers), "+-*", "+-*")
     return {(text := f"{a}{o}{b}{p}{c}"): eval(text) for (a, b, c), o, p in ways}
 
 
-def test_three_digits_are_forced_and_plain() -> None:
+def test_three_numbers_are_forced_and_plain() -> None:
     """Against all 54 expressions, as Python computes them."""
     task, forced = CountdownMini(), 0
     for example in task.examples(300):
-        digits, _, rest = example.clean.removesuffix(f":{SLOT}.").partition("=")
-        ways = every_way(digits.split(","))
+        numbers, _, rest = example.clean.removesuffix(f":{SLOT}.").partition("=")
+        ways = every_way(numbers.split(","))
         right = {text for text, result in ways.items() if result == int(rest)}
         assert example.answer in right
         assert {text for text in ways if task.check(example, text)} == right
         if contrasted(example):
             forced += 1
-            assert example.given == example.answer[0]
-            assert {text[1] for text in right if text[0] == example.given} == {example.answer[1]}
-            other = {text for text, result in ways.items() if result == int(of_corrupted(example).clean[6:-4])}
-            assert {text[1] for text in other if text[0] == example.given} == {example.distractor[1]}
+            of_corrupted = int(example.corrupted.partition("=")[2].partition(":")[0])
+            other = {text for text, result in ways.items() if result == of_corrupted}
+            for texts, shown in ((right, example.answer), (other, example.distractor)):
+                starts = {re.match(r"(\d+)(\D)", text).groups() for text in texts}
+                forced_operator = {operator for number, operator in starts if number == example.given}
+                assert forced_operator == {shown.removeprefix(example.given)[0]}
     assert forced > 100
 
 
-def test_three_digits_are_held_out_with_their_target_in_any_order() -> None:
+def test_three_numbers_are_held_out_with_their_target_in_any_order() -> None:
     def keys(split: str) -> set:
         parts = [example.clean.partition("=") for example in CountdownMini().examples(400, split=split)]
-        return {(tuple(sorted(digits)), rest) for digits, _, rest in parts}
+        return {(tuple(sorted(numbers.split(","))), rest) for numbers, _, rest in parts}
 
     assert not keys("train") & keys("test")
 

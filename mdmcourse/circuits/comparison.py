@@ -244,51 +244,33 @@ def compare(
     grid = torch.tensor(default_ks(graph) if ks is None else sorted(ks))
     if len(grid) == 0 or int(grid[0]) < 1 or int(grid[-1]) > graph.n_edges:
         raise InputError(f"ks={ks}.", f"The graph has {graph.n_edges} edges.", "Give sizes from 1 to that number.")
-    generator = torch.Generator().manual_seed(seed)
-    edges = [scores.need_prompts()[:, graph.exists].float() for scores in (one, two)]
-    whole = torch.stack([each.mean(dim=0) for each in edges])
-
     if bootstrap < 0 or halvings < 1 or not 0 < level < 1:
         raise InputError(
             f"bootstrap={bootstrap}, halvings={halvings}, level={level}.",
             "An interval needs resamples and a level between 0 and 1, a ceiling at least one halving.",
             "bootstrap=0 leaves the intervals out.",
         )
-    halves: list[Tensor] = []
-    for _ in range(halvings):
-        order = torch.randperm(one.prompts, generator=generator)
-        left, right = order[: one.prompts // 2], order[one.prompts // 2 :]
-        (a, a_other), (b, b_other) = ([each[half].mean(dim=0) for half in (left, right)] for each in edges)
-        crossed = (overlap_curve(a, b_other, grid) + overlap_curve(a_other, b, grid)) / 2
-        halves.append(torch.stack([crossed, overlap_curve(a, a_other, grid), overlap_curve(b, b_other, grid)]))
-    of_halves, ceiling_one, ceiling_two = torch.stack(halves).mean(dim=0)
-
-    curves, correlations, measured = [], [], []
-    for _ in range(bootstrap):
-        drawn = torch.randint(one.prompts, (one.prompts,), generator=generator)
-        sample = torch.stack([_resampled(each, drawn) for each in edges])
-        curves.append(overlap_curve(sample[0], sample[1], grid))
-        correlations.append(rank_correlation(sample[0], sample[1]))
-        measured.append(_measure(sample, graph))
-    value = _measure(whole, graph)
-    spread = torch.stack(measured) if measured else value.new_zeros(0, *value.shape)  # [bootstrap, measure, model]
+    generator = torch.Generator().manual_seed(seed)
+    edges = [scores.need_prompts()[:, graph.exists].float() for scores in (one, two)]
+    of_halves, ceiling_one, ceiling_two = _halved(edges, grid, halvings, generator)
+    whole = _Sample.of(torch.stack([each.mean(dim=0) for each in edges]), graph, grid)
+    drawn = [torch.randint(one.prompts, (one.prompts,), generator=generator) for _ in range(bootstrap)]
+    resampled = [_Sample.of(torch.stack([_resampled(each, draw) for each in edges]), graph, grid) for draw in drawn]
     tail = (1 - level) / 2
-    measures: dict[str, dict[str, list[float]]] = {}
-    for index, name in enumerate(MEASURES):
-        points, samples = value[index], spread[:, index]
-        measures[name] = {
-            "one": _estimate(points[0], samples[:, 0], tail),
-            "two": _estimate(points[1], samples[:, 1], tail),
-            "difference": _estimate(points[1] - points[0], samples[:, 1] - samples[:, 0], tail),
-        }
-    correlation = rank_correlation(whole[0], whole[1])
-    measures["rank_correlation"] = {"between": _estimate(torch.tensor(correlation), torch.tensor(correlations), tail)}
-    curve = overlap_curve(whole[0], whole[1], grid)
-    spread_of_curve = torch.stack(curves) if curves else torch.zeros(0, len(grid))
+
+    overlap, correlation, measured = (
+        _estimate(getattr(whole, name), [getattr(sample, name) for sample in resampled], tail)
+        for name in ("overlap", "correlation", "measures")
+    )
+    measures = {
+        name: dict(zip(("one", "two", "difference"), rows.tolist(), strict=True))
+        for name, rows in zip(MEASURES, measured, strict=True)
+    }
+    measures["rank_correlation"] = {"between": correlation.tolist()}
     size = torch.stack([one.values.abs(), two.values.abs()])
     return Comparison(
         ks=grid,
-        overlap=torch.tensor([_estimate(curve[i], spread_of_curve[:, i], tail) for i in range(len(grid))]),
+        overlap=overlap,
         overlap_of_halves=of_halves,
         ceiling_one=ceiling_one,
         ceiling_two=ceiling_two,
@@ -305,6 +287,40 @@ def compare(
     )  # fmt: skip
 
 
+def _halved(
+    edges: list[Float[Tensor, "prompt edge"]], grid: Int[Tensor, " size"], halvings: int, generator: Generator
+) -> Float[Tensor, "3 size"]:
+    """Mean overlap of halves of the prompts: of the two models, of the first model, of the second."""
+    found = []
+    for _ in range(halvings):
+        order = torch.randperm(len(edges[0]), generator=generator)
+        middle = len(order) // 2
+        (a, a_other), (b, b_other) = (
+            [each[half].mean(dim=0) for half in (order[:middle], order[middle:])] for each in edges
+        )
+        crossed = (overlap_curve(a, b_other, grid) + overlap_curve(a_other, b, grid)) / 2
+        found.append(torch.stack([crossed, overlap_curve(a, a_other, grid), overlap_curve(b, b_other, grid)]))
+    return torch.stack(found).mean(dim=0)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Everything that gets an interval, from the scores of one draw of prompts."""
+
+    overlap: Float[Tensor, " size"]
+    correlation: Float[Tensor, ""]
+    measures: Float[Tensor, "measure 3"]  # of one, of two, and their difference
+
+    @classmethod
+    def of(cls, edges: Float[Tensor, "2 edge"], graph: Graph, grid: Int[Tensor, " size"]) -> _Sample:
+        measures = _measure(edges, graph)
+        return cls(
+            overlap_curve(edges[0], edges[1], grid),
+            torch.tensor(rank_correlation(edges[0], edges[1])),
+            torch.cat([measures, measures[:, 1:] - measures[:, :1]], dim=1),
+        )
+
+
 def _resampled(edges: Float[Tensor, "prompt edge"], drawn: Int[Tensor, " prompt"]) -> Float[Tensor, " edge"]:
     """Mean over drawn prompts, without copying them."""
     weight = torch.bincount(drawn, minlength=len(edges)).to(edges.dtype) / len(drawn)
@@ -317,12 +333,12 @@ def _measure(edges: Float[Tensor, "2 edge"], graph: Graph) -> Float[Tensor, "mea
     return torch.stack([measure(size, graph) for measure in MEASURES.values()])
 
 
-def _estimate(value: Tensor, samples: Float[Tensor, " sample"], tail: float) -> list[float]:
-    """[value, low, high]; without samples the ends are NaN."""
-    if not len(samples):
-        return [float(value), float("nan"), float("nan")]
-    low, high = torch.quantile(samples.double(), torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
-    return [float(value), low, high]
+def _estimate(value: Float[Tensor, "*any"], samples: list[Tensor], tail: float) -> Float[Tensor, "*any 3"]:
+    """Value, low, high; without samples the ends are NaN."""
+    ends = torch.full((2, *value.shape), torch.nan, dtype=torch.float64)
+    if samples:
+        ends = torch.quantile(torch.stack(samples).double(), torch.tensor([tail, 1 - tail]).double(), dim=0)
+    return torch.stack([value.double(), *ends], dim=-1).float()
 
 
 def _cross(
@@ -349,5 +365,4 @@ def _cross(
 def _with_intervals(curve: Faithfulness, generator: Generator, bootstrap: int, tail: float) -> list[list[float]]:
     count = len(curve.full)
     samples = [curve.of(torch.randint(count, (count,), generator=generator)).values for _ in range(bootstrap)]
-    spread = torch.stack(samples) if samples else torch.zeros(0, len(curve.values))
-    return [_estimate(value, spread[:, index], tail) for index, value in enumerate(curve.values)]
+    return _estimate(curve.values, samples, tail).tolist()
