@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -78,6 +78,41 @@ def accuracy_bars(rows: Mapping[str, Sequence[float]], labels: Sequence[str], ch
     axis.set(ylim=(0, 1.12), ylabel="share right")
     axis.legend(loc="upper left", bbox_to_anchor=(0, 1.22), ncols=len(rows))
     return _shown_once(figure)
+
+
+def training_curves(rows: Sequence[Mapping[str, float]], goal: float | None = None) -> Figure:
+    """The log of a training: its loss on the left, on the right what else was measured, shares from 0 to 1."""
+    steps = [row["step"] for row in rows]
+    measured = [name for name in (rows[-1] if rows else {}) if name not in ("step", "loss", "seconds")]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3), layout="constrained")
+    left.plot(steps, [row["loss"] for row in rows], color="black", marker=".")
+    left.set(xlabel="step", title="loss (nats)")
+    for number, name in enumerate(measured):
+        right.plot(steps, [row[name] for row in rows], marker="o^sd"[number % 4], label=name, color=f"C{number}")
+    if goal is not None:
+        right.axhline(goal, color="black", linewidth=1, linestyle=":")
+    right.set(xlabel="step", ylim=(0, 1), title="share right")
+    if measured:
+        right.legend(loc="lower right")
+    return _shown_once(figure)
+
+
+def live(draw: Callable[[Any], Figure]) -> Callable[[Any], None]:
+    """A callback that shows `draw(what it is given)` in a notebook, each time in the place of the last."""
+    handle = None
+
+    def show(given: Any) -> None:
+        nonlocal handle
+        from IPython.display import display
+
+        with course_style():
+            figure = draw(given)
+        if handle is None:
+            handle = display(figure, display_id=True)
+        else:
+            handle.update(figure)
+
+    return show
 
 
 def _short(word: str) -> str:

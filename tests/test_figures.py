@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 
-from mdmcourse.figures import accuracy_bars, course_style, influence_maps
+from mdmcourse.figures import accuracy_bars, course_style, influence_maps, live, training_curves
 
 
 def test_the_style_ends_with_the_block():
@@ -44,3 +46,28 @@ def test_figures_are_not_left_open():
     before = plt.get_fignums()
     accuracy_bars({"ARM": [1.0]}, ["y"])
     assert plt.get_fignums() == before
+
+
+def test_training_curves_show_what_was_logged():
+    rows = [
+        {"step": 10, "loss": 2.0, "seconds": 1.0, "ioi": 0.5},
+        {"step": 20, "loss": 1.0, "seconds": 2.0, "ioi": 0.9},
+    ]
+    left, right = training_curves(rows, goal=0.6).axes
+    assert left.lines[0].get_xydata().tolist() == [[10, 2], [20, 1]]
+    assert right.lines[0].get_xydata().tolist() == [[10, 0.5], [20, 0.9]]
+    assert [text.get_text() for text in right.get_legend().get_texts()] == ["ioi"]
+
+
+def test_a_live_figure_takes_the_place_of_the_last(monkeypatch):
+    shown, updated = [], []
+
+    def display(figure, display_id):
+        shown.append(figure)
+        return SimpleNamespace(update=updated.append)
+
+    monkeypatch.setattr("IPython.display.display", display)
+    show = live(lambda given: given)
+    for figure in ("first", "second", "third"):
+        show(figure)
+    assert (shown, updated) == (["first"], ["second", "third"])

@@ -96,16 +96,20 @@ def recipe_path(name: str) -> Path:
     return known[name]
 
 
-def start(recipe: Recipe, member: str, out: Path, dtype: torch.dtype) -> LanguageModel:
-    """A member before it is trained: the base, or the member that it comes from as it is stored."""
-    model = load(recipe.base, dtype=dtype, progress=False)
+def start(recipe: Recipe, member: str, out: Path, dtype: str | None = None) -> LanguageModel:
+    """A member ready to be trained: the base, or the member that it comes from as it is stored in `out`, with low-rank
+    changes attached. `dtype` replaces the recipe's."""
+    if member not in recipe.members:
+        raise UnknownNameError(*suggest("member", member, recipe.members))
+    model: LanguageModel = load(recipe.base, dtype=getattr(torch, dtype or recipe.dtype), progress=False)
     assert isinstance(model, ARM)
     model.decoder.set_attn_implementation(recipe.implementation)
-    origin = recipe.members[member]["from"]
-    if origin != "base":
-        Adapter.load(out / f"{origin}.safetensors").merge(model)
-    if recipe.members[member]["kind"] == "MDM":
-        return MDM.from_arm(model, weights="share", mask_id=recipe.mask_id)
+    about = recipe.members[member]
+    if about["from"] != "base":
+        Adapter.load(out / f"{about['from']}.safetensors").merge(model)
+    if about["kind"] == "MDM":
+        model = MDM.from_arm(model, weights="share", mask_id=recipe.mask_id)
+    attach(model, recipe.lowrank["rank"], float(recipe.lowrank["alpha"]), seed=about["seed"])
     return model
 
 
@@ -139,15 +143,11 @@ def posttrain(
     recipe's.
     """
     for member in members or recipe.members:
-        if member not in recipe.members:
-            raise UnknownNameError(*suggest("member", member, recipe.members))
         file = out / f"{member}.safetensors"
         if file.exists():
             continue
-        model = start(recipe, member, out, getattr(torch, dtype or recipe.dtype))
-        seed = recipe.members[member]["seed"]
-        config = TrainConfig(**recipe.train, seed=seed)
-        attach(model, recipe.lowrank["rank"], float(recipe.lowrank["alpha"]), seed=seed)
+        model = start(recipe, member, out, dtype)
+        config = TrainConfig(**recipe.train, seed=recipe.members[member]["seed"])
         state = runs / f"{out.name}-{member}.safetensors"
         log = train_member(model, recipe, config, checkpoint=state, progress=progress)
         about = {
