@@ -80,7 +80,7 @@ def accuracy_bars(rows: Mapping[str, Sequence[float]], labels: Sequence[str], ch
     return _shown_once(figure)
 
 
-def training_curves(rows: Sequence[Mapping[str, float]], goal: float | None = None) -> Figure:
+def training_curves(rows: Sequence[Mapping[str, Any]], goal: float | None = None) -> Figure:
     """The log of a training: its loss on the left, on the right what else was measured, shares from 0 to 1."""
     steps = [row["step"] for row in rows]
     measured = [name for name in (rows[-1] if rows else {}) if name not in ("step", "loss", "seconds")]
@@ -88,12 +88,13 @@ def training_curves(rows: Sequence[Mapping[str, float]], goal: float | None = No
     left.plot(steps, [row["loss"] for row in rows], color="black", marker=".")
     left.set(xlabel="step", title="loss (nats)")
     for number, name in enumerate(measured):
-        right.plot(steps, [row[name] for row in rows], marker="o^sd"[number % 4], label=name, color=f"C{number}")
+        colour = (ARM_COLOUR, MDM_COLOUR, "#009E73", "#CC79A7")[number % 4]
+        right.plot(steps, [row[name] for row in rows], marker="o^sd"[number % 4], label=name, color=colour)
     if goal is not None:
         right.axhline(goal, color="black", linewidth=1, linestyle=":")
     right.set(xlabel="step", ylim=(0, 1), title="share right")
     if measured:
-        right.legend(loc="lower right")
+        right.legend(loc="upper right", bbox_to_anchor=(1, 1.17), ncols=len(measured), fontsize=9)
     return _shown_once(figure)
 
 
