@@ -83,7 +83,7 @@ def circuits_of(
 
 
 def _members(name: str, seed: int, device: str | None) -> tuple[dict[str, LanguageModel], tuple[str, ...]]:
-    if name in registry()["models"]:
+    if name in registry()["models"] and name not in registry()["pairs"]:
         return {"arm": load(name, device=device)}, ()
     pair = load_pair(name, seed, device=device)
     return dict(pair.members), pair.tasks
