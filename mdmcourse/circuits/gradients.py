@@ -102,14 +102,14 @@ class ReaderGradients:
     def _values(self, part: Part) -> Float[Tensor, "part reader pos d_model"]:
         graph = self._graph
         count, pos = (of_axis.stop - of_axis.start for of_axis in part)
-        values = self._like.new_zeros(count, graph.n_readers, pos, self._like.shape[2], dtype=self._dtype)
-        for index, (layer, of_layer) in enumerate(zip(self._parts.layers, self._attention, strict=True)):
+        values = self._like.new_empty(count, graph.n_readers, pos, self._like.shape[2], dtype=self._dtype)
+        for index, of_layer in enumerate(self._attention):
             columns = graph.attention_readers(index)
             of_layer.write(part, values[:, columns["q"].start : columns["v"].stop])
-            if layer.mlp_norm in self._direct:
-                values[:, graph.mlp_reader(index)] = self._direct[layer.mlp_norm][part].to(values.device)
-        if self._parts.final_norm in self._direct:
-            values[:, graph.logits_reader] = self._direct[self._parts.final_norm][part].to(values.device)
+        norms = [layer.mlp_norm for layer in self._parts.layers]
+        readers = [graph.mlp_reader(index) for index in range(graph.layers)]
+        for norm, reader in zip([*norms, self._parts.final_norm], [*readers, graph.logits_reader], strict=True):
+            values[:, reader] = self._direct[norm][part].to(values.device) if norm in self._direct else 0
         return values
 
 
@@ -195,6 +195,7 @@ class _OfAttention:
     def write(self, part: Part, values: Float[Tensor, "part reader pos d_model"]) -> None:
         """Write the sums of some prompts and positions into `values`."""
         if not self._sums:
+            values.zero_()
             return
         norm, start = self._layer.attention_norm, 0
         for kind, projection in self._layer.projections.items():
