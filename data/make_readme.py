@@ -1,19 +1,27 @@
 """Write data/README.md from what lies here: sizes, checksums, and accuracies measured anew.
 
-.venv/bin/python data/make_readme.py
+.venv/bin/python data/make_readme.py            about ten minutes on two cores
+.venv/bin/python data/make_readme.py --toys     leaves the figures of the real pairs as they are
+.venv/bin/python data/make_readme.py --real     leaves those of the toys as they are
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mdmcourse.models import registry
-from mdmcourse.storage import write_text
+from mdmcourse.models.lowrank import Adapter
+from mdmcourse.storage import sha256, write_text
 from mdmcourse.study.evaluate import evaluate_pair
+from mdmcourse.study.posttrain import Recipe, recipe_path
 
 HERE = Path(__file__).parent
 PROMPTS = 500
+MARK = "## The real pairs"
 
 HEAD = f"""# Data
 
@@ -24,8 +32,14 @@ accuracies and lists the files.
 - `checkpoints/toy/`: tiny Llamas (float16, safetensors, a folder each in Hugging Face's layout), trained by `mdmcourse
   train-toys PAIR --seed N` on prompts that the tasks in `mdmcourse/tasks/` generate. Licence: MIT. Each folder's
   `mdmcourse.json` keeps the recipe, the log of the training, the versions and the checksum.
+- `checkpoints/smollm2-135m*/`: low-rank changes of SmolLM2-135M-Instruct, eight bits a number, made by `mdmcourse
+  posttrain NAME` after the recipes in `recipes/`. Licence: Apache-2.0, as that of the model. Each file's header keeps
+  the recipe, the log and the versions.
+- `text/smollm2-135m.jsonl.gz`: what SmolLM2-135M-Instruct answered to 512 plain requests, eight times each, made by
+  `mdmcourse sample-text smollm2-135m` (the forms and topics are in `mdmcourse/study/text.py`). A tenth of the requests,
+  with all their answers, is held out. Licence: Apache-2.0. A model of this size invents things: nothing in it is true.
 
-## How often the toys are right
+## The toys
 
 `mdmcourse evaluate PAIR --prompts {PROMPTS}`: {PROMPTS} prompts a task that share nothing with the training.
 
@@ -38,30 +52,94 @@ with the right tokens before it in view, an MDM with the whole answer masked. An
 |---|---|---|---|---|---|---|
 """
 
-FILES = """
-## Files
+REAL = f"""
+{MARK}
 
-| model | bytes | SHA-256 of `model.safetensors` |
-|---|---|---|
+`mdmcourse evaluate PAIR --prompts {PROMPTS}`. Shares right, with 95 % intervals over prompts: whole answers to {PROMPTS}
+held-out prompts a task, and 30 % of the tokens of held-out text, which an ARM is asked for from left to right and an
+MDM all at once. *attention-switched* is the ARM read as an MDM, with no training: what the training itself did is the
+difference from there.
+
 """
 
 
-def main() -> None:
-    rows = []
+def toys() -> Iterator[str]:
     for name, about in registry()["pairs"].items():
-        for seed in about["seeds"]:
+        for seed in about.get("seeds", []):
             for member, tasks in evaluate_pair(name, seed, n=PROMPTS)["members"].items():
                 for task, row in tasks.items():
                     each = " ".join(f"{value:.3f}" for value in row["each_token"])
-                    rows.append(
+                    yield (
                         f"| {name} | {seed} | {member} | {task} | {row['first_token']:.3f} "
                         f"| {row['whole_answer']:.3f} | {each} |"
                     )
-    files = []
-    for weights in sorted(HERE.glob("checkpoints/**/model.safetensors")):
-        checksum = json.loads((weights.parent / "mdmcourse.json").read_text(encoding="utf-8"))["sha256"]
-        files.append(f"| {weights.parent.relative_to(HERE)} | {weights.stat().st_size:,} | `{checksum}` |")
-    write_text(HERE / "README.md", HEAD + "\n".join(rows) + "\n" + FILES + "\n".join(files) + "\n")
+
+
+def real() -> Iterator[str]:
+    for name, about in registry()["pairs"].items():
+        if "base" not in about:
+            continue
+        result = evaluate_pair(name, n=PROMPTS)
+        columns = [*about["tasks"], *(["30 % of text"] if "infilling" in result else [])]
+        yield f"### {name}\n"
+        yield f"{about['title']}.\n"
+        yield f"| member | {' | '.join(columns)} |"
+        yield "|---" * (1 + len(columns)) + "|"
+        for member, tasks in result["members"].items():
+            cells = [share(row["whole_answer"], row["interval"]) for row in tasks.values()]
+            if "infilling" in result:
+                cells.append(share(result["infilling"][member]["share"], result["infilling"][member]["interval"]))
+            yield f"| {member} | {' | '.join(cells)} |"
+        yield "\nOn the way, on few prompts:\n"
+        yield from curves(name, about)
+        yield ""
+
+
+def share(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def curves(name: str, about: dict[str, Any]) -> Iterator[str]:
+    """What the log of every member says, every hundred steps."""
+    recipe = Recipe.read(recipe_path(name))
+    logs = {
+        member: Adapter.load(HERE / about["directory"] / f"{member}.safetensors").about["log"]
+        for member in about["members"]
+    }
+    measured = [column for column in next(iter(logs.values()))[0] if column not in ("step", "seconds")]
+    yield f"| member | sequences seen | {' | '.join(measured)} |"
+    yield "|---" * (2 + len(measured)) + "|"
+    for member, rows in logs.items():
+        for row in rows:
+            if row["step"] % 100 == 0 or row is rows[-1]:
+                seen = row["step"] * recipe.train["batch_size"]
+                yield f"| {member} | {seen:,} | {' | '.join(f'{row[column]:.3f}' for column in measured)} |"
+
+
+def files() -> Iterator[str]:
+    yield "\n## Files\n\n| model | bytes | SHA-256 |\n|---|---|---|"
+    for weights in sorted(HERE.glob("checkpoints/**/*.safetensors")):
+        about = weights.parent / "mdmcourse.json"
+        if about.is_file():
+            shown, checksum = weights.parent, json.loads(about.read_text(encoding="utf-8"))["sha256"]
+        else:
+            shown, checksum = weights, sha256(weights)
+        yield f"| {shown.relative_to(HERE)} | {weights.stat().st_size:,} | `{checksum}` |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--toys", action="store_true", help="leave the figures of the real pairs as they are")
+    parser.add_argument("--real", action="store_true", help="leave the figures of the toys as they are")
+    options = parser.parse_args()
+    page = HERE / "README.md"
+    old = page.read_text(encoding="utf-8")
+    rows = [line for line in old.splitlines() if line.startswith("| toy-")] if options.real else toys()
+    of_toys = HEAD + "\n".join(rows) + "\n"
+    of_real = f"\n{MARK}" + old.partition(f"\n{MARK}")[2].partition("\n## Files")[0]
+    if not options.toys:
+        of_real = REAL + "\n".join(real())
+    write_text(page, of_toys + of_real + "\n".join(files()) + "\n")
 
 
 if __name__ == "__main__":
