@@ -55,7 +55,7 @@ with the right tokens before it in view, an MDM with the whole answer masked. An
 REAL = f"""
 {MARK}
 
-`mdmcourse evaluate PAIR --prompts {PROMPTS}`. Shares right, with 95 % intervals over prompts: whole answers to {PROMPTS}
+`mdmcourse evaluate PAIR --prompts {PROMPTS}`. Shares right, with 95 % intervals over prompts: answers to {PROMPTS}
 held-out prompts a task, and 30 % of the tokens of held-out text, which an ARM is asked for from left to right and an
 MDM all at once. *attention-switched* is the ARM read as an MDM, with no training: what the training itself did is the
 difference from there.

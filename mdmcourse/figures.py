@@ -8,8 +8,12 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from matplotlib.lines import Line2D
+from matplotlib.path import Path as Curve
+from numpy.typing import ArrayLike, NDArray
 
 # Told apart by readers with any kind of colour vision (Okabe and Ito), and by lightness in grey.
 ARM_COLOUR, MDM_COLOUR, CONTROL_COLOUR = "#0072B2", "#D55E00", "#7F7F7F"
@@ -116,10 +120,10 @@ def live(draw: Callable[[Any], Figure]) -> Callable[[Any], None]:
     return show
 
 
-def _short(word: str) -> str:
+def _short(word: str, most: int = 9) -> str:
     """A token as it fits into its box: "?" for a mask, control characters left out, long words cut."""
     word = "".join(letter for letter in word.strip() if letter.isprintable())
-    return "?" if word == "▒" else word if len(word) <= 9 else word[:8] + "…"
+    return "?" if word == "▒" else word if len(word) <= most else word[: most - 1] + "…"
 
 
 def written_steps(panels: Sequence[Mapping[str, Any]]) -> Figure:
@@ -156,3 +160,121 @@ def written_steps(panels: Sequence[Mapping[str, Any]]) -> Figure:
             spine.set_visible(False)
         axis.tick_params(length=0)
     return _shown_once(figure)
+
+
+# Two circuits on one graph
+
+KEPT_COLOUR = "#4A5058"
+EDGE_STYLES: tuple[tuple[str, Any], ...] = (
+    (KEPT_COLOUR, "-"),
+    (ARM_COLOUR, (0, (5, 2.5))),
+    (MDM_COLOUR, (0, (1.2, 1.8))),
+)  # kept, lost, new
+
+
+def layered_circuits(
+    graph: Mapping[str, Any], task: Mapping[str, Any], kinds: ArrayLike, k: int, models: Sequence[str]
+) -> Figure:
+    """The still form of `CircuitViewer`: the circuits of `k` edges of two models on one graph, with layer profiles.
+
+    graph, task: from the widget's state. kinds: of each edge of the task 0 kept, 1 lost, 2 new, -1 in neither circuit.
+    """
+    size = (4.2 + 0.72 * min(graph["heads"] + 1, 16), 1.2 + 0.46 * min(graph["layers"] + 2, 26))
+    figure, (axis, sent, read) = plt.subplots(
+        1, 3, figsize=size, sharey=True, width_ratios=[6, 1, 1], layout="constrained"
+    )
+    kinds = np.asarray(kinds)
+    kept, lost, new = (int((kinds == kind).sum()) for kind in range(3))
+    _draw_edges(axis, graph, task, kinds, k)
+    _draw_nodes(axis, graph, task, kinds)
+    for column, name, key, first in ((sent, "sent", "sourceProfile", 0), (read, "read", "readerProfile", 1)):
+        for aside, shares, colour in zip((0.16, -0.16), task[key], (ARM_COLOUR, MDM_COLOUR), strict=True):
+            column.barh(first + np.arange(len(shares)) + aside, shares, 0.28, color=colour)
+        column.set(title=name, xlabel="of |score|", xticks=[])
+        column.spines[:].set_visible(False)
+        column.tick_params(length=0, labelleft=False)
+    title = f"{_short(task['title'], 24)}: {kept} of {k} edges kept, Jaccard {kept / (2 * k - kept):.2f}"
+    axis.set_title(title, parse_math=False)
+    axis.set_xticks(range(graph["heads"] + 1), [*(f"h{head}" for head in range(graph["heads"])), "MLP"])
+    layers = [f"layer {layer}" for layer in range(graph["layers"])]
+    axis.set_yticks(range(graph["layers"] + 2), ["input", *layers, "logits"])
+    axis.set(xlim=(-0.9, graph["heads"] + 0.9), ylim=(-0.5, graph["layers"] + 1.5))
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0)
+    one, two = (_short(model, 24) for model in models)
+    legend = axis.legend(
+        [Line2D([], [], color=colour, linestyle=dash, linewidth=2) for colour, dash in EDGE_STYLES],
+        [f"kept {kept}", f"lost {lost}: only {one}", f"new {new}: only {two}"],
+        loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=3, fontsize=9, columnspacing=1.2,
+    )  # fmt: skip
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    return _shown_once(figure)
+
+
+def _draw_edges(axis: Axes, graph: Mapping[str, Any], task: Mapping[str, Any], kinds: NDArray[Any], k: int) -> None:
+    """Wide if the rank is high; a small minus half-way where the score is negative in a model that has the edge."""
+    best = np.full(len(kinds), np.inf)
+    for order in task["order"]:
+        best[order] = np.minimum(best[order], np.arange(len(order)))
+    sources, readers = np.divmod(np.asarray(task["edges"]), len(graph["readers"]))
+    negative = np.asarray(task["scores"]) < 0
+    for kind, (colour, dash) in enumerate(EDGE_STYLES):
+        edges = np.flatnonzero(kinds == kind)
+        strength = 1 - np.log1p(best[edges]) / np.log1p(k)
+        curves = [_curve(graph, int(sources[edge]), int(readers[edge])) for edge in edges]
+        alpha = np.clip(np.maximum(min(1, 60 / k), strength), 0.25 if kind == 0 else 0.45, 0.9)
+        axis.add_collection(
+            PathCollection(
+                [Curve(points, [Curve.MOVETO] + 3 * [Curve.CURVE4]) for points in curves], facecolors="none",
+                edgecolors=[(colour, each) for each in alpha], linewidths=0.8 + 2.2 * strength, linestyles=[dash],
+            )
+        )  # fmt: skip
+        marked = np.asarray([negative.any(axis=0), *negative])[kind, edges] & (k <= 100)
+        across, up = np.array([np.array([1, 3, 3, 1]) @ curve / 8 for curve in curves]).reshape(-1, 2)[marked].T
+        axis.scatter(across, up, s=30, color="white", edgecolors=colour, linewidths=0.8, zorder=2.5)
+        axis.scatter(across, up, s=9, color=colour, marker="_", linewidths=0.9, zorder=2.6)
+
+
+def _curve(graph: Mapping[str, Any], source: int, reader: int) -> NDArray[Any]:
+    """Start, two handles and end of an edge, in columns and rows; along one column it bows out."""
+    to_logits = graph["owner"][reader] == len(graph["nodes"]) - 1
+    start, end = graph["columns"][source], graph["readerColumns"][reader]
+    if source == 0:
+        start = -0.6 if to_logits else end
+    if to_logits:
+        end = start
+    rise = graph["readerRows"][reader] - graph["rows"][source]
+    bow = (end - start) * 0.15
+    handles = [start + bow, end - bow]
+    if abs(end - start) < 0.5 and rise > 1:
+        aside = (-1 if start < graph["heads"] / 2 else 1) * min(0.75, 0.26 + 0.06 * rise)
+        handles = [start + aside, end + aside]
+    low, high = graph["rows"][source] + 0.08, graph["readerRows"][reader] - 0.12
+    heights = low + (high - low) * np.array([0, 0.4, 0.6, 1])
+    return np.column_stack([[start, *handles, end], heights])
+
+
+def _draw_nodes(axis: Axes, graph: Mapping[str, Any], task: Mapping[str, Any], kinds: NDArray[Any]) -> None:
+    """Two halves, one a model, as large as the node's share of |score|; a faint ring where no circuit uses it."""
+    sources, readers = np.divmod(np.asarray(task["edges"]), len(graph["readers"]))
+    columns, rows = np.asarray(graph["columns"])[1:-1], np.asarray(graph["rows"])[1:-1]
+    axis.scatter(columns, rows, s=16, color="white", edgecolors="#C9CED4", zorder=3)
+    shares, used = np.zeros((2, 2, len(graph["nodes"])))
+    for model in range(2):
+        shares[model, :-1] = task["leaves"][model]
+        for reader, (owner, owners) in enumerate(zip(graph["owner"], graph["owners"], strict=True)):
+            node = slice(owner, owner + owners)
+            shares[model, node] += task["arrives"][model][reader]
+            used[model, node] += np.isin(kinds[readers == reader], (0, model + 1)).sum()
+        used[model, sources[np.isin(kinds, (0, model + 1))]] += 1
+    for model, colour in enumerate((ARM_COLOUR, MDM_COLOUR)):
+        inner = slice(1, -1)
+        shown = used[model, inner] > 0
+        area = np.maximum(18, 420 * shares[model, inner] / shares[:, inner].max())
+        half = Curve.wedge(90, 270) if model == 0 else Curve.wedge(-90, 90)
+        axis.scatter(columns[shown], rows[shown], area[shown], color=colour, marker=half, linewidths=0, zorder=4)
+    for row in (0, graph["layers"] + 1):
+        axis.plot(
+            [-0.5, graph["heads"] + 0.5], [row, row], color="#D5D8DC", linewidth=9, solid_capstyle="round", zorder=1
+        )

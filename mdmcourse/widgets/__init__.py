@@ -1,5 +1,6 @@
-"""Moving pictures for notebooks and static pages. They take arrays, strings and traces, never a model."""
+"""Moving pictures for notebooks and static pages. They take arrays, strings and dataclasses, never a model."""
 
+from mdmcourse.widgets.circuits import CircuitViewer
 from mdmcourse.widgets.unmasking import UnmaskingPlayer
 
-__all__ = ["UnmaskingPlayer"]
+__all__ = ["CircuitViewer", "UnmaskingPlayer"]

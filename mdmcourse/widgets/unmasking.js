@@ -2,13 +2,6 @@
 
 const HIDDEN = "▒";
 
-function element(tag, className, parent) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  parent.append(made);
-  return made;
-}
-
 // What can be seen of one panel at a step: the words, and for each the step that wrote it and the confidence then.
 function stateOf(panel, step) {
   const at = Math.min(step, panel.words.length - 1);
@@ -35,7 +28,7 @@ function describe(token) {
 function render({ model, el }) {
   const panels = model.get("panels");
   const last = Math.max(...panels.map((panel) => panel.words.length - 1));
-  const root = element("div", "mdm-player", el);
+  const root = element("div", "mdm-widget mdm-player", el);
 
   const rows = panels.map((panel) => {
     const figure = element("div", "mdm-run", root);
@@ -58,14 +51,7 @@ function render({ model, el }) {
   const controls = element("div", "mdm-controls", root);
   const play = element("button", "mdm-play", controls);
   play.type = "button";
-  const label = element("label", "mdm-label", controls);
-  const name = element("span", null, label);
-  name.textContent = "Step ";
-  const slider = element("input", "mdm-slider", label);
-  slider.type = "range";
-  slider.min = 0;
-  slider.max = last;
-  slider.dataset.lmSuppressShortcuts = "true"; // or JupyterLab takes the arrow keys
+  const slider = rangeInput(controls, "Step ", last);
   const counter = element("output", "mdm-counter", controls);
   const hint = element("div", "mdm-hint", root);
   hint.setAttribute("aria-live", "polite");

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anywidget
 import traitlets
 
 from mdmcourse.errors import InputError
+from mdmcourse.widgets.base import CourseWidget, script, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from mdmcourse.diffusion.trace import Trace
 
-HERE = Path(__file__).parent
 
-
-class UnmaskingPlayer(anywidget.AnyWidget):
+class UnmaskingPlayer(CourseWidget):
     """One or more sampling runs, step by step: which token was written when, and how sure the model was.
 
     >>> UnmaskingPlayer({"ARM": trace_of_arm, "MDM": trace_of_mdm}, tokenizer)
@@ -36,8 +32,8 @@ class UnmaskingPlayer(anywidget.AnyWidget):
     Everything is in the widget's state and every reaction in its JavaScript, so that it stays alive on a static page.
     """
 
-    _esm = HERE / "unmasking.js"
-    _css = HERE / "unmasking.css"
+    _esm = script("unmasking.js")
+    _css = style("unmasking.css")
     panels: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     step = traitlets.Int(0).tag(sync=True)
 
@@ -60,15 +56,9 @@ class UnmaskingPlayer(anywidget.AnyWidget):
     def __repr__(self) -> str:
         return f"UnmaskingPlayer({', '.join(panel['title'] for panel in self.panels)})"
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        """The widget, and for viewers that cannot draw it the finished texts."""
-        bundle = super()._repr_mimebundle_(**kwargs)
-        data, about = bundle if isinstance(bundle, tuple) else (bundle, {})
-        lines = [f"{panel['title']}: {' '.join(panel['words'][-1])}" for panel in self.panels]
-        data = dict(data or {})
-        data["text/plain"] = "\n".join([repr(self), *lines])
-        data["text/html"] = "".join(f"<p>{html.escape(line)}</p>" for line in lines)
-        return data, about
+    def as_text(self) -> str:
+        """The finished texts."""
+        return "\n".join(f"{panel['title']}: {' '.join(panel['words'][-1])}" for panel in self.panels)
 
 
 def _panel(title: str, trace: Trace, tokenizer: Any, row: int) -> dict[str, Any]:

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, sync_playwright
 
+from tests.browser.pages import ROOT, Visit, screenshot, served
 from tests.conftest import do_without
 
-ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "book" / "_build" / "html"
-SCREENSHOTS = ROOT / "tests" / "screenshots"
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 
 LESSON = "lessons/00_start_here.html"
 NAMES = ["index.html", LESSON, "book/instructor.html", "book/glossary.html", "book/references.html"]
@@ -31,76 +20,13 @@ SHOWN = """widget => [widget.innerText, ...[...widget.querySelectorAll("*")]
     .filter(element => element.tagName != "INPUT").map(element => element.getAttribute("aria-label"))].join("|")"""
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *args: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def site() -> Iterator[str]:
     """The address at which the book is served while the tests run."""
     if not (PAGES / "index.html").is_file():
         do_without("needs the built book: run `make book` first")
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(PAGES))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@dataclass
-class Visit:
-    """A page, and what went wrong while it was open."""
-
-    page: Page
-    elsewhere: list[str] = field(default_factory=list)  # requests to other hosts, all refused
-    errors: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.page.route("**/*", self._only_loopback)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
-
-    def _only_loopback(self, route: Route) -> None:
-        url = urlsplit(route.request.url)
-        if url.hostname == "127.0.0.1" or url.scheme in ("data", "blob"):
-            route.continue_()
-        else:
-            self.elsewhere.append(route.request.url)
-            route.abort()
-
-    def open(self, url: str) -> Page:
-        self.page.goto(url)
-        self.page.wait_for_selector("article h1")  # index.html leads to another page
-        self.page.wait_for_load_state("networkidle")
-        self.check()
-        return self.page
-
-    def check(self) -> None:
-        assert not self.elsewhere, f"asks other hosts for {self.elsewhere}"
-        assert not self.errors, self.errors
-
-
-@pytest.fixture
-def visit(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Visit]:
-    """A fresh browser profile, of a reader with a light theme unless the test says otherwise."""
-    scheme = getattr(request, "param", "light")
-    context = browser.new_context(color_scheme=scheme, viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(100_000)  # ms: enough for a machine that is busy with something else
-    yield Visit(context.new_page())
-    context.close()
-
-
-def screenshot(page: Page, name: str) -> None:
-    SCREENSHOTS.mkdir(exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+    with served(PAGES) as address:
+        yield address
 
 
 @pytest.mark.parametrize("visit", ["light", "dark"], indirect=True)

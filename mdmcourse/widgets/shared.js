@@ -1,0 +1,87 @@
+// What all widgets use; it stands before a widget's own script. All text enters the page through textContent.
+
+function element(tag, className, parent, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  parent.append(made);
+  return made;
+}
+
+function shape(tag, attributes, parent, text) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  setAll(made, attributes);
+  if (text !== undefined) made.textContent = text;
+  parent.append(made);
+  return made;
+}
+
+function setAll(target, attributes) {
+  for (const [name, value] of Object.entries(attributes)) target.setAttribute(name, value);
+}
+
+// Or JupyterLab takes the arrow keys. It looks at the focused element itself, not at what it lies in.
+function keepKeys(target) {
+  target.dataset.lmSuppressShortcuts = "true";
+}
+
+function rangeInput(parent, label, max) {
+  const around = element("label", "mdm-label", parent);
+  element("span", null, around, label);
+  const slider = element("input", "mdm-slider", around);
+  setAll(slider, { type: "range", min: 0, max });
+  keepKeys(slider);
+  return slider;
+}
+
+// Tabs as the ARIA patterns describe them: one stop for the tab key, arrow keys choose. Returns how to show a choice.
+function tabList(parent, label, titles, choose) {
+  const list = element("div", "mdm-tabs", parent);
+  setAll(list, { role: "tablist", "aria-label": label });
+  const buttons = titles.map((title, index) => {
+    const button = element("button", null, list, title);
+    setAll(button, { type: "button", role: "tab" });
+    keepKeys(button);
+    button.addEventListener("click", () => choose(index));
+    button.addEventListener("keydown", (event) => {
+      const last = titles.length - 1;
+      const goal = { ArrowRight: index < last ? index + 1 : 0, ArrowLeft: index ? index - 1 : last, Home: 0, End: last }[event.key];
+      if (goal === undefined) return;
+      event.preventDefault();
+      choose(goal);
+      buttons[goal].focus();
+    });
+    return button;
+  });
+  return (chosen) => buttons.forEach((button, index) => {
+    button.setAttribute("aria-selected", index === chosen);
+    button.tabIndex = index === chosen ? 0 : -1;
+  });
+}
+
+// A line for screen readers. It waits until the reader's hand rests: a drag is told once, at its end.
+function announcer(parent) {
+  const line = element("div", "mdm-heard", parent);
+  line.setAttribute("aria-live", "polite");
+  let timer = null;
+  return (text) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => { line.textContent = text; }, 400);
+  };
+}
+
+// However often it is asked for, at most one drawing a frame.
+function oncePerFrame(draw) {
+  let asked = 0;
+  return () => { asked ||= requestAnimationFrame(() => { asked = 0; draw(); }); };
+}
+
+// A canvas knows nothing of CSS: it has to be told when the page turns dark. Returns how to stop.
+function whenThemeChanges(react) {
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const observer = new MutationObserver(react);
+  dark.addEventListener("change", react);
+  observer.observe(document.documentElement, { attributeFilter: ["data-theme"] });
+  observer.observe(document.body, { attributeFilter: ["data-jp-theme-light"] });
+  return () => { dark.removeEventListener("change", react); observer.disconnect(); };
+}
