@@ -317,6 +317,35 @@ def test_an_unknown_word_is_named_and_no_known_one(tokenizer: Any) -> None:
     assert "store" not in caught.value.happened
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Mary gave ▒ a book", "<bos> Mary gave <mask> a book"),
+        ("Mary gave ▒▒▒", "<bos> Mary gave <mask> <mask> <mask>"),
+        ("▒ ▒ gave John", "<bos> <mask> <mask> gave John"),
+        ("Mary gave John a ▒.", "<bos> Mary gave John a <mask> ."),
+        ("Mary gave John", "<bos> Mary gave John"),
+    ],
+)
+def test_blanks_are_masks(text: str, words: str, tokenizer: Any) -> None:
+    mdm = MDM.from_arm(toy_arm(tokenizer, SMALL), weights="share")
+    assert tokenizer.convert_ids_to_tokens(mdm.encode_blanks(text)[0].tolist()) == words.split()
+
+
+def test_the_space_before_a_blank_belongs_to_what_is_filled_in(smollm2: Any) -> None:
+    mdm = MDM.from_arm(smollm2, weights="share", mask_id=16)
+    whole = mdm.encode("They swam in the sea until noon.")
+    blank = mdm.encode_blanks("They swam in the ▒ until noon.")
+    assert (blank != whole).nonzero().tolist() == [[0, 4]]
+    assert mdm.decode(whole[0, 4:5]) == " sea"
+
+
+def test_an_unknown_word_beside_a_blank_is_named(tokenizer: Any) -> None:
+    with pytest.raises(InputError) as caught:
+        MDM.from_arm(toy_arm(tokenizer, SMALL), weights="share").encode_blanks("Mary gave ▒ a sandwich")
+    assert_three_parts(caught.value, "sandwich")
+
+
 def test_without_a_tokenizer_there_is_no_text() -> None:
     with pytest.raises(InputError) as caught:
         ARM(tiny_decoder("llama")).encode("Mary")

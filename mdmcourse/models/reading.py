@@ -20,6 +20,8 @@ from torch import Tensor
 from mdmcourse.errors import InputError
 from mdmcourse.models.attention import additive_mask, block_length, block_visible
 
+BLANK = "▒"
+
 
 class LanguageModel:
     """What ARM and MDM share: a decoder, its tokenizer, and how the two are read.
@@ -59,8 +61,11 @@ class LanguageModel:
 
     def encode(self, text: str) -> Int[Tensor, "1 pos"]:
         """Text as token ids, a batch of one. Raises InputError for words that the tokenizer does not know."""
-        encoded = self._need_tokenizer()(text, return_offsets_mapping=True)
-        tokens = torch.tensor([encoded.input_ids], dtype=torch.long, device=self.device)
+        return torch.tensor([self._ids(text)], dtype=torch.long, device=self.device)
+
+    def _ids(self, text: str, *, begin: bool = True) -> list[int]:
+        """Token ids of a text, or with ``begin=False`` of one that goes on, which gets no token for the beginning."""
+        encoded = self._need_tokenizer()(text, add_special_tokens=begin, return_offsets_mapping=True)
         unknown = self.tokenizer.unk_token_id
         places = zip(encoded.input_ids, encoded.offset_mapping, strict=True)
         words = [text[start:end] for token, (start, end) in places if token == unknown]
@@ -70,7 +75,7 @@ class LanguageModel:
                 "A toy model knows only the words of its tasks.",
                 "Write the text with words from model.tokenizer.get_vocab().",
             )
-        return tokens
+        return list(encoded.input_ids)
 
     def decode(self, tokens: Int[Tensor, " pos"]) -> str:
         """One sequence of token ids as text."""
@@ -306,6 +311,22 @@ class MDM(LanguageModel):
             )
         decoder = arm.decoder if weights == "share" else copy.deepcopy(arm.decoder)
         return cls(decoder, arm.tokenizer, mask_id=mask_id, shift=shift, attention=attention)
+
+    def encode_blanks(self, text: str) -> Int[Tensor, "1 pos"]:
+        """Text with blanks as token ids, a batch of one: every ``▒`` is a mask, a single token that is to be filled in.
+
+        >>> sample_mdm(mdm, mdm.encode_blanks("They swam in the ▒▒▒ until the sun went down."))
+
+        A space before a blank is left out: most tokenizers count it to the token that follows, here to the one that is
+        filled in. Raises InputError for words that the tokenizer does not know.
+        """
+        pieces = text.split(BLANK)
+        ids = self._ids(pieces[0].removesuffix(" ") if len(pieces) > 1 else text)
+        for number, piece in enumerate(pieces[1:], start=2):
+            ids.append(self.mask_id)
+            piece = piece.removesuffix(" ") if number < len(pieces) else piece
+            ids += self._ids(piece, begin=False) if piece else []
+        return torch.tensor([ids], dtype=torch.long, device=self.device)
 
     def append_masks(self, tokens: Int[Tensor, "batch pos"], count: int) -> Int[Tensor, "batch longer"]:
         """The tokens followed by `count` masks: where an answer is to be written."""
