@@ -128,9 +128,11 @@ def evaluate_pair(name: str, seed: int = 0, *, n: int = 500, device: str | None 
         for member, model in pair.members.items()
     }
     result: dict[str, Any] = {"pair": name, "seed": seed, "members": members}
-    if text := entry("pairs", name).get("text"):
-        held_out = windows(read_text("test", data_dir() / text), pair.arm.tokenizer, 56)
-        held_out = held_out.select(torch.arange(min(n, len(held_out))))
+    if files := entry("pairs", name).get("text"):
+        texts = [text for file in files for text in read_text("test", data_dir() / file)]
+        held_out = windows(texts, pair.arm.tokenizer, 56)
+        chosen = torch.randperm(len(held_out), generator=torch.Generator().manual_seed(seed))[:n]  # of every kind
+        held_out = held_out.select(chosen)
         result["infilling"] = {member: _infilled(model, held_out, mask_id) for member, model in pair.members.items()}
     return result
 

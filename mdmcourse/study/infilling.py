@@ -11,11 +11,22 @@ from mdmcourse.models.reading import MDM, LanguageModel
 from mdmcourse.sequences import Sequences
 
 
-def windows(texts: list[str], tokenizer: object, length: int, shortest: int = 16) -> Sequences:
-    """Texts as token ids, cut into windows of up to `length` tokens; ends shorter than `shortest` are left out."""
+def windows(
+    texts: list[str], tokenizer: object, length: int, shortest: int = 16, *, vary: Generator | None = None
+) -> Sequences:
+    """Texts as token ids, cut into windows of up to `length` tokens; ends shorter than `shortest` are left out.
+
+    With `vary`, every second window on average is shorter: of any length from `shortest`, drawn from that generator.
+    """
     cut = []
     for ids in tokenizer(texts).input_ids:  # type: ignore[operator]
-        cut += [part for start in range(0, len(ids), length) if len(part := ids[start : start + length]) >= shortest]
+        start = 0
+        while len(ids) - start >= shortest:
+            size = length
+            if vary is not None and torch.rand((), generator=vary) < 0.5:
+                size = int(torch.randint(shortest, length + 1, (), generator=vary))
+            cut.append(ids[start : start + size])
+            start += size
     return Sequences.from_lists(cut, [(0, len(ids)) for ids in cut], 0)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Generator
 
 from mdmcourse.diffusion.objective import masked_objective, next_token_objective
 from mdmcourse.diffusion.training import TrainConfig, TrainLog, train
@@ -47,7 +48,7 @@ class Recipe:
     train: fields of `TrainConfig`.
     masked: options of `masked_objective`.
     members: name -> kind (ARM or MDM), from (base, or another member), seed.
-    text, length: a file of text under data/, and the length of the windows that it is cut into; or
+    text, length, shortest: files of text under data/, and of how many tokens the windows are that it is cut into; or
     task, examples: a task, and how many of its examples.
     """
 
@@ -59,8 +60,9 @@ class Recipe:
     train: dict[str, Any]
     masked: dict[str, Any]
     members: dict[str, dict[str, Any]]
-    text: str | None = None
+    text: list[str] | None = None
     length: int = 0
+    shortest: int = 0
     task: str | None = None
     examples: int = 0
 
@@ -85,7 +87,10 @@ class Recipe:
             examples = get_task(self.task)._up_to(self.examples, "train" if split == "train" else "test", 0)
             return encode_examples(examples, tokenizer)
         assert self.text is not None
-        return windows(read_text(split, data_dir() / self.text), tokenizer, self.length)
+        texts = [text for file in self.text for text in read_text(split, data_dir() / file)]
+        if split == "train":
+            return windows(texts, tokenizer, self.length, self.shortest, vary=Generator().manual_seed(0))
+        return windows(texts, tokenizer, self.length)
 
 
 def recipe_path(name: str) -> Path:
@@ -185,7 +190,8 @@ class _Probe:
         self.recipe = recipe
         if recipe.task is None:
             held_out = recipe.sequences(tokenizer, "test")
-            self.text = held_out.select(torch.arange(min(96, len(held_out))))
+            chosen = torch.randperm(len(held_out), generator=Generator().manual_seed(0))[:96]
+            self.text = held_out.select(chosen)
             self.prompts = {
                 name: get_task(name).prompts(tokenizer, 128, mask_id=recipe.mask_id) for name in ("ioi", "ioi-reversed")
             }
