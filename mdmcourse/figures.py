@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.path import Path as Curve
@@ -39,7 +40,7 @@ def course_style() -> Iterator[None]:
         yield
 
 
-def _shown_once(figure: Figure) -> Figure:
+def shown_once(figure: Figure) -> Figure:
     """Let go of a finished figure, so that a notebook that shows the returned value does not show it twice."""
     plt.close(figure)
     return figure
@@ -63,7 +64,7 @@ def influence_maps(maps: Mapping[str, ArrayLike], labels: Sequence[str]) -> Figu
         axis.grid(which="minor", color="#dddddd", linewidth=0.5)
         axis.tick_params(which="both", length=0)
         axis.set(title=title, xlabel="token that is changed", ylabel="token that is scored")
-    return _shown_once(figure)
+    return shown_once(figure)
 
 
 def accuracy_bars(rows: Mapping[str, Sequence[float]], labels: Sequence[str], chance: float | None = None) -> Figure:
@@ -81,7 +82,7 @@ def accuracy_bars(rows: Mapping[str, Sequence[float]], labels: Sequence[str], ch
     axis.set_xticks(range(len(labels)), labels)
     axis.set(ylim=(0, 1.12), ylabel="share right")
     axis.legend(loc="upper left", bbox_to_anchor=(0, 1.22), ncols=len(rows))
-    return _shown_once(figure)
+    return shown_once(figure)
 
 
 def training_curves(rows: Sequence[Mapping[str, Any]], goal: float | None = None) -> Figure:
@@ -99,7 +100,7 @@ def training_curves(rows: Sequence[Mapping[str, Any]], goal: float | None = None
     right.set(xlabel="step", ylim=(0, 1), title="share right")
     if measured:
         right.legend(loc="upper right", bbox_to_anchor=(1, 1.17), ncols=len(measured), fontsize=9)
-    return _shown_once(figure)
+    return shown_once(figure)
 
 
 def live(draw: Callable[[Any], Figure]) -> Callable[[Any], None]:
@@ -120,46 +121,58 @@ def live(draw: Callable[[Any], Figure]) -> Callable[[Any], None]:
     return show
 
 
-def _short(word: str, most: int = 9) -> str:
-    """A token as it fits into its box: "?" for a mask, control characters left out, long words cut."""
+def short_word(word: str, most: int = 9) -> str:
+    """A token as it fits into its box: control characters left out, long words cut."""
     word = "".join(letter for letter in word.strip() if letter.isprintable())
-    return "?" if word == "▒" else word if len(word) <= most else word[: most - 1] + "…"
+    return word if len(word) <= most else word[: most - 1] + "…"
 
 
 def written_steps(panels: Sequence[Mapping[str, Any]]) -> Figure:
-    """The still form of `UnmaskingPlayer`: a line for each step, a column for each token, dark where it was written."""
-    heights = [len(panel["words"]) for panel in panels]
-    widths = [len(panel["words"][0]) for panel in panels]
+    """The still form of `UnmaskingPlayer`: a line for each step, a column for each token, dark where it was written.
+
+    panels: "title", and "states": after each step and for each token its word, the step that wrote it, its confidence.
+    A token that was hidden again has a dashed frame.
+    """
+    heights = [len(panel["states"]) for panel in panels]
+    widths = [len(panel["states"][0]) for panel in panels]
     size = (max(6.0, 0.62 * max(widths)), sum(0.34 * height + 0.5 for height in heights))
     figure, axes = plt.subplots(
         len(panels), 1, figsize=size, squeeze=False, height_ratios=heights, layout="constrained"
     )
     for axis, panel in zip(axes[:, 0], panels, strict=True):
-        for step, words in enumerate(panel["words"]):
-            for position, word in enumerate(words):
-                written = panel["writtenAt"][position]
-                fill = "#eef0f2" if not written else "#cfe6f7" if step > written else "white"
+        before = panel["states"][0]
+        for step, state in enumerate(panel["states"]):
+            for position, (word, written, confidence) in enumerate(state):
                 fresh = written and step == written
+                again = word is None and before[position][0] is not None
+                fill = "#E3E6E9" if word is None else _between("#FBD9B5", "#C3E0F5", confidence) if written else "white"
                 axis.add_patch(
                     plt.Rectangle(
                         (position - 0.47, step - 0.45), 0.94, 0.9,
-                        facecolor=ARM_COLOUR if fresh else fill, edgecolor="#c4c9cf", linewidth=0.5,
+                        facecolor=ARM_COLOUR if fresh else fill, linestyle="--" if again else "-",
+                        edgecolor=MDM_COLOUR if again else "#C4C9CF", linewidth=1.5 if again else 0.5,
                     )
                 )  # fmt: skip
                 axis.text(
-                    position, step, _short(word), color="white" if fresh else "black",
-                    ha="center", va="center", fontsize=8,
-                    parse_math=False,
+                    position, step, "?" if word is None else short_word(word), color="white" if fresh else "black",
+                    ha="center", va="center", fontsize=8, parse_math=False,
                 )  # fmt: skip
-        axis.set_title(panel["title"], parse_math=False)
+            before = state
+        axis.set_title(short_word(panel["title"], 60), parse_math=False)
         axis.set(
-            xlim=(-0.5, len(panel["words"][0]) - 0.5), ylim=(len(panel["words"]) - 0.5, -0.5),
-            ylabel="step", xticks=[], yticks=range(len(panel["words"])),
+            xlim=(-0.5, len(panel["states"][0]) - 0.5), ylim=(len(panel["states"]) - 0.5, -0.5),
+            ylabel="step", xticks=[], yticks=range(len(panel["states"])),
         )  # fmt: skip
         for spine in axis.spines.values():
             spine.set_visible(False)
         axis.tick_params(length=0)
-    return _shown_once(figure)
+    return shown_once(figure)
+
+
+def _between(one: str, two: str, share: float) -> tuple[float, float, float]:
+    """A colour on the way from one to the other."""
+    first, second = (np.asarray(to_rgb(colour)) for colour in (one, two))
+    return tuple(first + share * (second - first))
 
 
 # Two circuits on one graph
@@ -193,7 +206,7 @@ def layered_circuits(
         column.set(title=name, xlabel="of |score|", xticks=[])
         column.spines[:].set_visible(False)
         column.tick_params(length=0, labelleft=False)
-    title = f"{_short(task['title'], 24)}: {kept} of {k} edges kept, Jaccard {kept / (2 * k - kept):.2f}"
+    title = f"{short_word(task['title'], 24)}: {kept} of {k} edges kept, Jaccard {kept / (2 * k - kept):.2f}"
     axis.set_title(title, parse_math=False)
     axis.set_xticks(range(graph["heads"] + 1), [*(f"h{head}" for head in range(graph["heads"])), "MLP"])
     layers = [f"layer {layer}" for layer in range(graph["layers"])]
@@ -201,7 +214,7 @@ def layered_circuits(
     axis.set(xlim=(-0.9, graph["heads"] + 0.9), ylim=(-0.5, graph["layers"] + 1.5))
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
-    one, two = (_short(model, 24) for model in models)
+    one, two = (short_word(model, 24) for model in models)
     legend = axis.legend(
         [Line2D([], [], color=colour, linestyle=dash, linewidth=2) for colour, dash in EDGE_STYLES],
         [f"kept {kept}", f"lost {lost}: only {one}", f"new {new}: only {two}"],
@@ -209,7 +222,7 @@ def layered_circuits(
     )  # fmt: skip
     for text in legend.get_texts():
         text.set_parse_math(False)
-    return _shown_once(figure)
+    return shown_once(figure)
 
 
 def _draw_edges(axis: Axes, graph: Mapping[str, Any], task: Mapping[str, Any], kinds: NDArray[Any], k: int) -> None:

@@ -10,7 +10,8 @@ import traitlets
 
 from mdmcourse.errors import InputError
 from mdmcourse.widgets.base import CourseWidget, html_table, script, style
-from mdmcourse.widgets.circuits_state import array, counts, kinds, layout, task_state
+from mdmcourse.widgets.circuits_state import counts, kinds, layout, task_state
+from mdmcourse.widgets.data import array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

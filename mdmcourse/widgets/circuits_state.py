@@ -5,11 +5,12 @@ Everything is plain data. Numbers have three significant digits, but ranks are t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from mdmcourse.widgets.data import array, short
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,18 +19,6 @@ if TYPE_CHECKING:
 
 PORT = 0.07  # how far the q and v readers of a head stand beside its middle, in columns
 MLP_ROW = 0.45  # how far an MLP stands above the heads of its layer, which it reads
-
-
-def array(values: Any) -> NDArray[Any]:
-    """A tensor, on whatever device and of whatever type, or a nested list."""
-    return np.asarray(values.tolist() if hasattr(values, "tolist") else values)
-
-
-def short(values: Any) -> Any:
-    """JSON's numbers, three significant digits each; None where there is no number."""
-    if isinstance(values, list):
-        return [short(value) for value in values]
-    return float(f"{values:.3g}") if math.isfinite(values) else None
 
 
 def layout(graph: Graph) -> dict[str, Any]:

@@ -34,6 +34,16 @@ function rangeInput(parent, label, max) {
   return slider;
 }
 
+function selectInput(parent, label, titles, choose) {
+  const around = element("label", "mdm-pick", parent);
+  element("span", null, around, label);
+  const select = element("select", null, around);
+  titles.forEach((title) => element("option", null, select, title));
+  keepKeys(select);
+  select.addEventListener("change", () => choose(select.selectedIndex));
+  return select;
+}
+
 // Tabs as the ARIA patterns describe them: one stop for the tab key, arrow keys choose. Returns how to show a choice.
 function tabList(parent, label, titles, choose) {
   const list = element("div", "mdm-tabs", parent);
@@ -84,4 +94,32 @@ function whenThemeChanges(react) {
   observer.observe(document.documentElement, { attributeFilter: ["data-theme"] });
   observer.observe(document.body, { attributeFilter: ["data-jp-theme-light"] });
   return () => { dark.removeEventListener("change", react); observer.disconnect(); };
+}
+
+const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
+
+// A token as a screen reader should say it: spaces are drawn as ␣, which is no word.
+function spoken(word) {
+  return word.replace(/[␣⍽]/g, " ").trim() || "space";
+}
+
+// "rtl" if most letters of these words belong to scripts that run from right to left.
+function writtenFrom(words) {
+  const count = (letters) => words.join("").match(letters)?.length ?? 0;
+  return 2 * count(/[\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}]/gu) > count(/\p{L}/gu) ? "rtl" : "ltr";
+}
+
+// Words with a bar each: [word, length from 0 to 1, what is written behind it].
+function bars(parent, title, rows) {
+  const table = element("table", "mdm-bars", parent);
+  element("caption", null, table, title);
+  const body = element("tbody", null, table);
+  for (const [word, share, text] of rows) {
+    const row = element("tr", null, body);
+    const name = element("th", "mdm-word", row, word);
+    setAll(name, { scope: "row", dir: "auto" });
+    const bar = element("i", null, element("td", "mdm-bar", row));
+    bar.style.width = `${100 * clamp(share, 0, 1)}%`;
+    element("td", null, row, text);
+  }
 }
