@@ -1,6 +1,7 @@
 """Circuits: which edges of a decoder do the work. The graph, attribution, interventions, comparison."""
 
 from mdmcourse.circuits.attribute import attribute
+from mdmcourse.circuits.attribution import Settings
 from mdmcourse.circuits.circuit import Circuit
 from mdmcourse.circuits.comparison import Comparison, compare
 from mdmcourse.circuits.faithfulness import FRACTIONS, Faithfulness, faithfulness_curve, run_circuit, run_circuits
@@ -11,5 +12,6 @@ from mdmcourse.circuits.scores import Scores
 
 __all__ = [
     "FRACTIONS", "MACHINES", "Circuit", "Comparison", "Faithfulness", "Graph", "Machine", "Patching", "Scores",
-    "activation_patching", "attribute", "compare", "faithfulness_curve", "plan", "run_circuit", "run_circuits",
+    "Settings", "activation_patching", "attribute", "compare", "faithfulness_curve", "plan", "run_circuit",
+    "run_circuits",
 ]  # fmt: skip

@@ -88,9 +88,7 @@ def anatomy(decoder: Any) -> Anatomy:
     """
     config = decoder.config
     family = config.model_type
-    if family not in _FAMILIES:
-        raise _refused(family, _why_not(config))
-    if _slides(config):
+    if family not in _FAMILIES or _slides(config):
         raise _refused(family, _why_not(config))
     if getattr(config, "add_cross_attention", False):
         raise _refused(family, "it has cross-attention, a second stream that no edge stands for")
@@ -105,6 +103,13 @@ def anatomy(decoder: Any) -> Anatomy:
             "Some weights of the decoder are on the meta device: offloaded, or never loaded.",
             "Circuits read the weights outside the forward pass, where they are not at hand.",
             "Load the model so that it fits the devices, without offloading to CPU or disk.",
+        )
+    codes = not all(parameter.is_floating_point() for parameter in decoder.parameters())
+    if codes or getattr(decoder, "is_quantized", False):
+        raise InputError(
+            "The weights of the decoder are quantised.",
+            "Circuits compute with the weights themselves, and these are codes of them.",
+            "Load the model without quantisation, in bfloat16 if float32 does not fit.",
         )
     if is_attached(decoder):
         raise InputError(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import glob
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from mdmcourse.circuits.attribution import BatchScores, Method, Settings, attribute_batch
+from mdmcourse.circuits.fingerprint import fingerprint
 from mdmcourse.circuits.graph import Graph, Readers
 from mdmcourse.circuits.metrics import Metric
 from mdmcourse.circuits.plan import plan, this_machine
@@ -51,30 +51,42 @@ def attribute(
     batch_size: prompts computed together; by default as many as fit. If memory runs out it is halved, with a warning.
     keep_prompts: keep the scores of every single prompt, for bootstraps and split halves.
     save_to: a file for the result. What is done is saved after every batch beside it, and a run that was killed goes
-        on from there; a run that is already complete is read.
+        on from there, started with as many processes as before; a run that is already complete is read.
+    progress: show a bar.
 
-    Under `accelerate launch` (or `torchrun`, which starts several processes on a CPU too) the prompts are divided among
-    the processes, and every process gets the whole result.
+    Prompts have one length, and all their tokens are part of the input: none is taken for padding.
 
-    Raises InputError for a model, a prompt or a setting that does not fit, and CheckpointError if `save_to` holds
-    the result of something else.
+    With several processes the prompts are divided among them, and every process gets the whole result. Start a script
+    that calls `attribute` with one of
+
+        accelerate launch --multi_gpu --num_processes 2 script.py
+        torchrun --nproc_per_node 2 script.py
+
+    Both work without a GPU too, whatever the first one's flag is called: with `--cpu` instead, Accelerate (1.15) starts
+    one process only, however many are asked for. `save_to` has to be on a disk that all processes see.
+
+    Raises InputError for a model, a prompt, a setting or a metric that does not fit, UnknownNameError for a metric that
+    does not exist, and CheckpointError if `save_to` holds the result of something else, is damaged, or cannot be
+    written.
     """
     settings = Settings(method, steps, rule, metric, readers, positions)
     if not len(prompts):
         raise InputError("There are no prompts.", "A mean over nothing is no number.", "Give at least one prompt.")
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size={batch_size}.", "A batch holds at least one prompt.", "Give 1 or more, or none.")
     rank, world = _process(model.device)
-    share = torch.arange(len(prompts)).tensor_split(world)[rank]
-    mine = prompts.select(share).to(model.device)
-    record = _fingerprint(model, prompts, settings, keep_prompts)
+    mine = prompts.select(torch.arange(len(prompts)).tensor_split(world)[rank]).to(model.device)
+    record = fingerprint(model, prompts, settings, keep_prompts)
     final = None if save_to is None else Path(save_to)
     if final is not None and final.exists():
         return _read_final(final, record)
     partial = None if final is None else final.with_name(f".{final.name}.{rank}-of-{world}.partial")
     sums = _Sums() if partial is None else _Sums.resume(partial, record)
-    with tqdm(total=len(share), initial=sums.done, desc="attribution", unit="prompt", disable=not progress) as bar:
-        for batch, size in _batches(model, mine, settings, batch_size, sums.done):
+    left = mine.select(slice(sums.done, None))
+    with tqdm(total=len(mine), initial=sums.done, desc="attribution", unit="prompt", disable=not progress) as bar:
+        for batch in _batches(model, left, settings, batch_size):
             sums.add(batch, keep_prompts)
-            bar.update(size)
+            bar.update(len(batch.clean))
             if partial is not None:
                 sums.save(partial, record)
     total = _Sums.joined(_gather(sums, world))
@@ -85,45 +97,52 @@ def attribute(
         if rank == 0:
             scores.save(final)
         _wait(world)
-        assert partial is not None
-        for file in (partial, *(_batch_file(partial, index) for index in range(len(sums.by_prompt)))):
+        # Those of this run, and what earlier tries with another number of processes may have left.
+        for file in final.parent.glob(f".{glob.escape(final.name)}.[0-9]*-of-[0-9]*.partial*"):
             file.unlink(missing_ok=True)
     return scores
 
 
 def _batches(
-    model: LanguageModel, prompts: Prompts, settings: Settings, batch_size: int | None, done: int
-) -> Iterator[tuple[BatchScores, int]]:
-    """Batch after batch from prompt `done` on. If memory runs out, the batch is halved and tried again."""
-    if batch_size is None and done < len(prompts):
-        batch_size = plan(
-            model.decoder.config,
-            len(prompts),
-            prompts.clean.shape[1],
-            settings=settings,
-            machine=this_machine(model.device),
-            dtype=model.decoder.dtype,
-            loaded=True,
-        ).batch_size
-    size = 1 if batch_size is None else batch_size
-    if size < 1:
-        raise InputError(f"batch_size={size}.", "A batch holds at least one prompt.", "Give 1 or more, or none.")
+    model: LanguageModel, prompts: Prompts, settings: Settings, batch_size: int | None
+) -> Iterator[BatchScores]:
+    """Batch after batch. If memory runs out, the batch is halved and tried again."""
+    if not len(prompts):
+        return
+    size = _planned_size(model, prompts, settings) if batch_size is None else batch_size
+    done = 0
     while done < len(prompts):
         count = min(size, len(prompts) - done)
         try:
             batch = attribute_batch(model, prompts.select(slice(done, done + count)), settings)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error) or count == 1:
                 raise
             size = count // 2
         else:
-            yield batch, count
+            yield batch
             done += count
             continue
         # Out of the except block, so that the failed batch's tensors can go.
         if model.device.type == "cuda":
             torch.cuda.empty_cache()
         warnings.warn(f"Out of memory with {count} prompts at a time: going on with {size}.", stacklevel=3)
+
+
+def _planned_size(model: LanguageModel, prompts: Prompts, settings: Settings) -> int:
+    """How many prompts fit at a time."""
+    machine = this_machine(model.device)
+    if model.device.type == "cpu":  # all processes here share its memory
+        machine = replace(machine, memory=machine.memory / int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return plan(
+        model.decoder.config,
+        len(prompts),
+        prompts.clean.shape[1],
+        settings=settings,
+        machine=machine,
+        dtype=model.decoder.dtype,
+        loaded=True,
+    ).batch_size
 
 
 def _out_of_memory(error: BaseException) -> bool:
@@ -223,33 +242,6 @@ class _Sums:
 def _batch_file(partial: Path, index: int) -> Path:
     """Where the scores of single prompts of one batch are kept while a run goes on."""
     return partial.with_name(f"{partial.name}.{index}")
-
-
-def _fingerprint(model: LanguageModel, prompts: Prompts, settings: Settings, keep_prompts: bool) -> str:
-    """The same for the same run, and for no other: of weights the shapes and their first and last numbers are read, of
-    a metric that is a function its name and its code, but not what it refers to."""
-    digest = hashlib.sha256()
-    what = [settings.about, _code(settings.metric), settings.positions, keep_prompts]
-    which = [repr(model), getattr(model, "mask_id", None)]
-    digest.update(json.dumps([what, which], default=str).encode())
-    for column in (prompts.clean, prompts.corrupted, prompts.answer, prompts.distractor, prompts.target):
-        digest.update(column.cpu().numpy().tobytes())
-    for name, weight in model.decoder.named_parameters():
-        ends = torch.cat([weight.detach().flatten()[:8], weight.detach().flatten()[-8:]]).float().cpu()
-        digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode() + ends.numpy().tobytes())
-    return digest.hexdigest()[:32]
-
-
-def _code(metric: str | Metric) -> list[object]:
-    """What tells one metric from another that has the same name: two lambdas, for instance."""
-    code = getattr(metric, "__code__", None)
-    if code is None:
-        return []
-    return [
-        code.co_code.hex(),
-        code.co_names,
-        [const for const in code.co_consts if isinstance(const, float | int | str)],
-    ]
 
 
 def _read_final(path: Path, record: str) -> Scores:

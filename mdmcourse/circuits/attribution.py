@@ -90,7 +90,10 @@ class BatchScores:
 
 
 def attribute_batch(model: LanguageModel, prompts: Prompts, settings: Settings) -> BatchScores:
-    """The scores of every prompt of one batch, computed together."""
+    """The scores of every prompt of one batch, computed together.
+
+    Raises InputError for a decoder of an unknown family, and if the metric has no gradient or one that is no number.
+    """
     graph = Graph.of(model, settings.readers)
     metric = get_metric(settings.metric)[1]
     with ExitStack() as stack:
@@ -119,6 +122,13 @@ def attribute_batch(model: LanguageModel, prompts: Prompts, settings: Settings) 
             points = [(1.0, 1.0)] if settings.method == "eap" else quadrature(settings.rule, settings.steps)
             scores = batch.empty(settings.positions)
             batch.add(scores, groups(graph), ("input", 0), points)
+    if not scores.isfinite().all():
+        raise InputError(
+            "Some scores are infinite or not a number, although the metric is finite.",
+            "The metric has no slope somewhere on the way from the corrupted to the clean prompt, as a square root has "
+            "none at 0; or gradients overflowed, which float16 does easily.",
+            "Use a metric that is smooth, also at the clean prompt, or load the model in bfloat16 or float32.",
+        )
     return BatchScores(scores.cpu(), *(value.cpu() for value in values))
 
 
@@ -151,6 +161,12 @@ class _Batch:
             with torch.enable_grad(), gradients.watching(moved, leaf, weight):
                 logits = target_logits(self.model, self.prompts.clean, self.prompts.target)
                 total = judge(self.metric, logits, self.prompts, self.clean_logits).sum()
+                if not total.requires_grad:
+                    raise InputError(
+                        "The metric does not depend on the logits, or was detached from them.",
+                        "It has no gradient, and without one there is no attribution.",
+                        'Compute it from `logits` with torch, without .detach() or .item(); or use method="exact".',
+                    )
                 torch.autograd.grad(total, leaf, allow_unused=True)
                 del logits, total  # they hold the pass that is over
         for part, values in gradients.parts():

@@ -32,34 +32,18 @@ class Written:
     heads: list[Float[Tensor, "batch pos all_heads"]]
     mlps: list[Float[Tensor, "batch pos d_model"]]
 
+    def map(self, change: Callable[..., Tensor], *others: Written) -> Written:
+        """`change` of every tensor, and of those in its place in the others."""
+        return Written(
+            change(self.input, *(other.input for other in others)),
+            [change(*xs) for xs in zip(self.heads, *(other.heads for other in others), strict=True)],
+            [change(*xs) for xs in zip(self.mlps, *(other.mlps for other in others), strict=True)],
+        )
+
     def minus(self, other: Written) -> Written:
         """The difference, in float32 at least."""
-
-        def less(one: Tensor, two: Tensor) -> Tensor:
-            dtype = torch.promote_types(one.dtype, torch.float32)
-            return one.to(dtype) - two.to(dtype)
-
-        return Written(
-            less(self.input, other.input),
-            [less(*both) for both in zip(self.heads, other.heads, strict=True)],
-            [less(*both) for both in zip(self.mlps, other.mlps, strict=True)],
-        )
-
-    def plus(self, other: Written) -> Written:
-        """The sum."""
-        return Written(
-            self.input + other.input,
-            [one + two for one, two in zip(self.heads, other.heads, strict=True)],
-            [one + two for one, two in zip(self.mlps, other.mlps, strict=True)],
-        )
-
-    def times(self, factor: float) -> Written:
-        """Every tensor times a number."""
-        return self.map(lambda x: x * factor)
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> Written:
-        """The same with every tensor changed."""
-        return Written(change(self.input), [change(x) for x in self.heads], [change(x) for x in self.mlps])
+        dtype = torch.promote_types(self.input.dtype, torch.float32)
+        return self.map(lambda one, two: one.to(dtype) - two.to(dtype), other)
 
 
 def head_outputs(

@@ -5,7 +5,9 @@ overlap of two circuits of the very same model, found on two disjoint halves of 
 function: so the circuit of each model is also run inside the other (cross-faithfulness).
 
 Intervals are percentiles of a bootstrap over prompts, the same prompts being drawn for both models. They say how much
-hangs on the choice of prompts; nothing about other training runs.
+hangs on the choice of prompts; nothing about other training runs. A resample holds fewer different prompts than there
+are, so that its scores are noisier: overlaps and rank correlations of resamples lie lower, and edges count as more
+evenly spread. With few prompts a value can therefore lie at the end of its interval, or outside of it.
 """
 
 from __future__ import annotations
@@ -13,13 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from mdmcourse.circuits.faithfulness import FRACTIONS, Faithfulness, faithfulness_curve
+from mdmcourse.circuits.faithfulness import FRACTIONS, faithfulness_curve
 from mdmcourse.circuits.graph import Graph
 from mdmcourse.circuits.scores import Scores
 from mdmcourse.errors import InputError
@@ -84,47 +87,32 @@ class Comparison(Saved):
 # What is measured on one model's scores. Each takes sizes |score| of [sample, source, reader] and gives [sample].
 
 
-def _source_centre(size: Tensor, graph: Graph) -> Tensor:
-    return _centre(source_profile(size, graph)[..., 1:])
-
-
-def _reader_centre(size: Tensor, graph: Graph) -> Tensor:
-    return _centre(reader_profile(size, graph)[..., :-1])
-
-
 def _centre(profile: Float[Tensor, "sample layer"]) -> Float[Tensor, " sample"]:
+    """Centre of mass, in layers."""
     layers = torch.arange(profile.shape[-1], dtype=profile.dtype)
     return (profile * layers).sum(dim=-1) / profile.sum(dim=-1)
 
 
-def _effective_edges(size: Tensor, graph: Graph) -> Tensor:
-    return entropy(size[:, graph.exists]).exp()
+def _edges(size: Float[Tensor, "sample source reader"], graph: Graph) -> Float[Tensor, "sample edge"]:
+    return size[:, graph.exists]
 
 
-def _gini_edges(size: Tensor, graph: Graph) -> Tensor:
-    return gini(size[:, graph.exists])
-
-
-def _entropy_edges(size: Tensor, graph: Graph) -> Tensor:
-    return entropy(size[:, graph.exists])
-
-
-def _effective_nodes(size: Tensor, graph: Graph) -> Tensor:
-    return entropy(size.sum(dim=2)[:, 1:]).exp()
-
-
-def _gini_nodes(size: Tensor, graph: Graph) -> Tensor:
-    return gini(size.sum(dim=2)[:, 1:])
+def _nodes(size: Float[Tensor, "sample source reader"], graph: Graph) -> Float[Tensor, "sample node"]:
+    """Heads and MLPs, each with the |score| that leaves it."""
+    return size.sum(dim=2)[:, 1:]
 
 
 MEASURES: dict[str, Callable[[Tensor, Graph], Tensor]] = {
-    "source_centre": _source_centre,  # centre of mass of the source profile over layers, without the input
-    "reader_centre": _reader_centre,  # the same of the reader profile, without the logits
-    "entropy_edges": _entropy_edges,  # of the distribution of |score| over edges, in nats
-    "effective_edges": _effective_edges,  # its exponential: as many equal edges would have that entropy
-    "gini_edges": _gini_edges,  # 0: all edges matter alike; 1: only one does
-    "effective_nodes": _effective_nodes,  # heads and MLPs, each with the |score| that leaves it
-    "gini_nodes": _gini_nodes,
+    # Centres of mass over layers: of what leaves them, without the input; of what arrives, without the logits
+    "source_centre": lambda size, graph: _centre(source_profile(size, graph)[..., 1:]),
+    "reader_centre": lambda size, graph: _centre(reader_profile(size, graph)[..., :-1]),
+    # Entropy of the distribution of |score| over edges, in nats; and how many equal edges would have as much
+    "entropy_edges": lambda size, graph: entropy(_edges(size, graph)),
+    "effective_edges": lambda size, graph: entropy(_edges(size, graph)).exp(),
+    "effective_nodes": lambda size, graph: entropy(_nodes(size, graph)).exp(),
+    # 0: all matter alike; 1: only one does
+    "gini_edges": lambda size, graph: gini(_edges(size, graph)),
+    "gini_nodes": lambda size, graph: gini(_nodes(size, graph)),
 }
 
 
@@ -217,16 +205,19 @@ def compare(
     level: float = 0.95,
     seed: int = 0,
 ) -> Comparison:
-    """Compare two models' scores for one task.
+    """What two models' circuits for one task have in common, in structure and in function.
 
     one, two: scores with `keep_prompts=True`, from the same prompts.
     ks: sizes of circuits; by default `default_ks`.
-    models, prompts: with both, each model's circuits are also run in the other. Prompts that were not used for the
-        scores make the fairer test.
-    bootstrap, halvings: how many resamples of the prompts, and how many ways to halve them.
+    models, prompts: with both, each model's circuits are also run in the other, at `fractions` of all edges. Prompts
+        that were not used for the scores make the fairer test.
+    bootstrap, halvings: how many resamples of the prompts (0: no intervals, their ends are NaN), and how many ways to
+        halve them.
     level: of the intervals.
+    seed: of resamples and halvings.
 
-    Raises InputError if the scores have no single prompts, or not the same graph, or not as many prompts.
+    Raises InputError if the scores have no single prompts, or not the same graph, or not as many prompts, or fewer than
+    four; for sizes, settings and fractions out of range; and if only one of models and prompts is given.
     """
     graph = one.graph
     if graph != two.graph or one.prompts != two.prompts or one.prompts < 4:
@@ -250,14 +241,14 @@ def compare(
             "An interval needs resamples and a level between 0 and 1, a ceiling at least one halving.",
             "bootstrap=0 leaves the intervals out.",
         )
-    generator = torch.Generator().manual_seed(seed)
+    generator, tail = torch.Generator().manual_seed(seed), (1 - level) / 2
     edges = [scores.need_prompts()[:, graph.exists].float() for scores in (one, two)]
     of_halves, ceiling_one, ceiling_two = _halved(edges, grid, halvings, generator)
     whole = _Sample.of(torch.stack([each.mean(dim=0) for each in edges]), graph, grid)
-    drawn = [torch.randint(one.prompts, (one.prompts,), generator=generator) for _ in range(bootstrap)]
-    resampled = [_Sample.of(torch.stack([_resampled(each, draw) for each in edges]), graph, grid) for draw in drawn]
-    tail = (1 - level) / 2
-
+    resampled = [
+        _Sample.of(torch.stack([_resampled(each, drawn) for each in edges]), graph, grid)
+        for drawn in _draws(one.prompts, bootstrap, generator)
+    ]
     overlap, correlation, measured = (
         _estimate(getattr(whole, name), [getattr(sample, name) for sample in resampled], tail)
         for name in ("overlap", "correlation", "measures")
@@ -267,6 +258,15 @@ def compare(
         for name, rows in zip(MEASURES, measured, strict=True)
     }
     measures["rank_correlation"] = {"between": correlation.tolist()}
+    cross = {}
+    if models is not None and prompts is not None:
+        drawn = _draws(len(prompts), bootstrap, generator)
+        for (where, model), (whose, scores) in product(
+            zip(("one", "two"), models, strict=True), (("one", one), ("two", two))
+        ):
+            curve = faithfulness_curve(model, prompts, scores, fractions)
+            samples = [curve.of(draw).values for draw in drawn]
+            cross[f"circuit of {whose} in {where}"] = _estimate(curve.values, samples, tail).tolist()
     size = torch.stack([one.values.abs(), two.values.abs()])
     return Comparison(
         ks=grid,
@@ -278,7 +278,7 @@ def compare(
         source_profile=source_profile(size, graph),
         reader_profile=reader_profile(size, graph),
         measures=measures,
-        cross=_cross(one, two, models, prompts, fractions, generator, bootstrap, tail),
+        cross=cross,
         fractions=list(fractions),
         about={
             "task": one.about.get("task"), "prompts": one.prompts, "one": one.about, "two": two.about,
@@ -321,6 +321,11 @@ class _Sample:
         )
 
 
+def _draws(count: int, times: int, generator: Generator) -> list[Int[Tensor, " prompt"]]:
+    """As many prompts as there are, drawn with replacement, so many times."""
+    return [torch.randint(count, (count,), generator=generator) for _ in range(times)]
+
+
 def _resampled(edges: Float[Tensor, "prompt edge"], drawn: Int[Tensor, " prompt"]) -> Float[Tensor, " edge"]:
     """Mean over drawn prompts, without copying them."""
     weight = torch.bincount(drawn, minlength=len(edges)).to(edges.dtype) / len(drawn)
@@ -339,30 +344,3 @@ def _estimate(value: Float[Tensor, "*any"], samples: list[Tensor], tail: float) 
     if samples:
         ends = torch.quantile(torch.stack(samples).double(), torch.tensor([tail, 1 - tail]).double(), dim=0)
     return torch.stack([value.double(), *ends], dim=-1).float()
-
-
-def _cross(
-    one: Scores,
-    two: Scores,
-    models: tuple[LanguageModel, LanguageModel] | None,
-    prompts: Prompts | None,
-    fractions: Sequence[float],
-    generator: Generator,
-    bootstrap: int,
-    tail: float,
-) -> dict[str, list[list[float]]]:
-    """Each model's circuits in each model: f at every fraction as [value, low, high]."""
-    if models is None or prompts is None:
-        return {}
-    found: dict[str, list[list[float]]] = {}
-    for where, model in zip(("one", "two"), models, strict=True):
-        for whose, scores in (("one", one), ("two", two)):
-            curve = faithfulness_curve(model, prompts, scores, fractions)
-            found[f"circuit of {whose} in {where}"] = _with_intervals(curve, generator, bootstrap, tail)
-    return found
-
-
-def _with_intervals(curve: Faithfulness, generator: Generator, bootstrap: int, tail: float) -> list[list[float]]:
-    count = len(curve.full)
-    samples = [curve.of(torch.randint(count, (count,), generator=generator)).values for _ in range(bootstrap)]
-    return _estimate(curve.values, samples, tail).tolist()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -15,7 +16,7 @@ from mdmcourse.circuits.adapter import Anatomy, anatomy
 from mdmcourse.circuits.capture import Written, one_key_per_query_head, recording, target_logits
 from mdmcourse.circuits.circuit import Circuit
 from mdmcourse.circuits.graph import Graph
-from mdmcourse.circuits.intervention import Ablation, ablated, rerouted
+from mdmcourse.circuits.intervention import Ablation, mean, rerouted, zeros
 from mdmcourse.circuits.metrics import Metric, get_metric, judge
 from mdmcourse.circuits.scores import Scores
 from mdmcourse.errors import InputError
@@ -39,10 +40,16 @@ def run_circuit(
     metric: str | Metric = "logit_diff",
     batch_size: int = 64,
 ) -> Float[Tensor, " prompt"]:
-    """The metric of every prompt when only the circuit's edges carry what the clean run sends.
+    """The metric of every prompt, in the metric's unit, when only the circuit's edges carry what this run sends.
 
-    ablation: what the others carry: see `mdmcourse.circuits.intervention.ablated`.
-    Raises InputError if the circuit belongs to a decoder of another shape.
+    ablation: what the other edges carry: "counterfactual" what their source writes on the corrupted prompt, "zero"
+        nothing, "mean" what it writes on average over the clean prompts and their positions, "mean-position" the same
+        at each position separately.
+    metric: "logit_diff" (in logits), "answer_logprob", "kl" (in nats), or a function (see `metrics`).
+    batch_size: prompts computed together.
+
+    Raises InputError if there are no prompts, for an unknown ablation, for a decoder of an unknown family, and if the
+    circuit belongs to a decoder of another shape; UnknownNameError for an unknown metric.
     """
     return run_circuits(model, prompts, [circuit], ablation, metric=metric, batch_size=batch_size)[0]
 
@@ -58,6 +65,12 @@ def run_circuits(
     batch_size: int = 64,
 ) -> Float[Tensor, "circuit prompt"]:
     """`run_circuit` for several circuits of one shape: the clean and the corrupted run are made only once."""
+    if ablation not in get_args(Ablation):
+        raise InputError(
+            f"ablation={ablation!r}.",
+            "It is not something that a removed edge can carry.",
+            f"Use one of {', '.join(get_args(Ablation))}.",
+        )
     if not len(prompts) or batch_size < 1:
         raise InputError(
             f"There are {len(prompts) or 'no'} prompts, and batch_size={batch_size}.",
@@ -73,16 +86,15 @@ def run_circuits(
         parts = anatomy(model.decoder)
         if graph.kv_heads != Graph.of(model).kv_heads:
             parts = stack.enter_context(one_key_per_query_head(parts))
-        mean = None
+        replacement = None
         if ablation in ("mean", "mean-position"):
-            mean = _mean(model, parts, prompts, ablation, batch_size)
+            replacement = _mean(model, parts, prompts, ablation, batch_size)
         for part in _split(prompts, batch_size, model.device):
-            with recording(parts) as clean:
-                reference = target_logits(model, part.clean, part.target)
-            with recording(parts) as corrupted:
-                if ablation == "counterfactual":
-                    target_logits(model, part.corrupted, part.target)
-            replacement = mean or ablated(ablation, clean, corrupted)
+            clean, reference = _recorded(model, parts, part.clean, part.target)
+            if ablation == "counterfactual":
+                replacement, _ = _recorded(model, parts, part.corrupted, part.target)
+            elif replacement is None:
+                replacement = zeros(clean)
             rows = []
             for circuit in circuits:
                 with rerouted(parts, graph, ~circuit.edges, replacement):
@@ -94,15 +106,22 @@ def run_circuits(
 
 def _mean(model: LanguageModel, parts: Anatomy, prompts: Prompts, ablation: Ablation, batch_size: int) -> Written:
     """What each source writes on average over all clean prompts."""
-    total: Written | None = None
+    total = None
     for part in _split(prompts, batch_size, model.device):
-        with recording(parts) as clean:
-            target_logits(model, part.clean, part.target)
-        share = len(part) / len(prompts)
-        of_part = ablated(ablation, clean, clean).times(share)
-        total = of_part if total is None else total.plus(of_part)
+        clean, _ = _recorded(model, parts, part.clean, part.target)
+        share = mean(clean, ablation).map(partial(torch.mul, other=len(part) / len(prompts)))
+        total = share if total is None else total.map(torch.add, share)
     assert total is not None
     return total
+
+
+def _recorded(
+    model: LanguageModel, parts: Anatomy, tokens: Int[Tensor, "batch pos"], target: Int[Tensor, " batch"]
+) -> tuple[Written, Float[Tensor, "batch vocab"]]:
+    """What every source writes, and the logits at the target."""
+    with recording(parts) as written:
+        logits = target_logits(model, tokens, target)
+    return written, logits
 
 
 def _split(prompts: Prompts, batch_size: int, device: torch.device) -> Iterator[Prompts]:
@@ -185,10 +204,14 @@ def faithfulness_curve(
     selection: Selection = "top",
     batch_size: int = 64,
 ) -> Faithfulness:
-    """Faithfulness of the circuits with the highest scores, at growing shares of all edges.
+    """Faithfulness of the circuits with the largest |scores|, at growing shares of all edges.
 
     scores: from this model, or (cross-faithfulness) from another of the same shape.
+    fractions: shares of all edges to ask for, from 0 to 1, in order.
     selection: "top" by |score|, or "greedy" from the logits backwards.
+    ablation, metric, batch_size: see `run_circuit`.
+
+    Raises what `run_circuit` raises, and InputError for fractions out of order and an unknown selection.
     """
     if not fractions or min(fractions) < 0 or max(fractions) > 1 or list(fractions) != sorted(fractions):
         raise InputError(

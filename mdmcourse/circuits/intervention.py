@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from mdmcourse.circuits.adapter import Anatomy, normed
 from mdmcourse.circuits.capture import Written, after, before, before_block, head_outputs
 from mdmcourse.circuits.graph import Graph
-from mdmcourse.errors import InputError
 
 Ablation = Literal["counterfactual", "zero", "mean", "mean-position"]
+"""What a removed edge u -> v carries instead: "counterfactual" what u writes on the corrupted prompt, "zero" nothing,
+"mean" what u writes on average over the clean prompts and their positions, "mean-position" the same at each position
+separately."""
 
 
 @contextmanager
@@ -128,22 +130,12 @@ class _Rerouting:
         return torch.einsum("sr,sbpd->rbpd", weights, change)
 
 
-def ablated(kind: Ablation, clean: Written, corrupted: Written) -> Written:
-    """What removed edges carry.
+def zeros(written: Written) -> Written:
+    """What removed edges carry with zero ablation."""
+    return written.map(lambda x: torch.zeros_like(x[:1, :1]))
 
-    kind: "counterfactual" what the source writes on the corrupted prompt, "zero" nothing, "mean" what it writes on
-        average over the clean prompts and their positions, "mean-position" the same at each position separately.
-    """
-    if kind == "counterfactual":
-        return corrupted
-    if kind == "zero":
-        return clean.map(lambda x: torch.zeros_like(x[:1, :1]))
-    if kind == "mean":
-        return clean.map(lambda x: x.mean(dim=(0, 1), keepdim=True))
-    if kind == "mean-position":
-        return clean.map(lambda x: x.mean(dim=0, keepdim=True))
-    raise InputError(
-        f"ablation={kind!r}.",
-        "It is not something that a removed edge can carry.",
-        f"Use one of {', '.join(get_args(Ablation))}.",
-    )
+
+def mean(written: Written, ablation: Ablation) -> Written:
+    """What removed edges carry with mean ablation: the mean over prompts, and for "mean" over positions too."""
+    axes = (0, 1) if ablation == "mean" else (0,)
+    return written.map(lambda x: x.mean(dim=axes, keepdim=True))

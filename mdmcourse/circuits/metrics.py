@@ -49,7 +49,8 @@ def get_metric(metric: str | Metric) -> tuple[str, Metric]:
 
 
 def judge(metric: Metric, logits: Tensor, prompts: Prompts, clean: Tensor) -> Float[Tensor, " batch"]:
-    """The metric of every prompt, in float32 at least. Raises InputError if the metric gives another shape."""
+    """The metric of every prompt, in float32 at least. Raises InputError if the metric gives another shape, or gives
+    something that is no finite number."""
     logits, clean = (x if x.dtype == torch.float64 else x.float() for x in (logits, clean))
     values = metric(logits, prompts, clean)
     if values.shape != logits.shape[:1]:
@@ -57,5 +58,13 @@ def judge(metric: Metric, logits: Tensor, prompts: Prompts, clean: Tensor) -> Fl
             f"The metric gave the shape {tuple(values.shape)} for {len(logits)} prompts.",
             "It has to give one number a prompt; the mean over prompts is taken later, once.",
             "Return a tensor [batch], without averaging.",
+        )
+    if not values.isfinite().all():
+        wrong = values[~values.isfinite()]
+        raise InputError(
+            f"The metric is {float(wrong[0])} for {len(wrong)} of {len(values)} prompts.",
+            "Nothing that is computed with it, a mean or a score, would be a number.",
+            "Look at model.logits(prompts.clean): if they are finite, the metric is at fault, and if not, float16 may "
+            "have overflowed, where bfloat16 or float32 would not.",
         )
     return values

@@ -18,11 +18,11 @@ def quadrature(rule: Rule, steps: int) -> list[tuple[float, float]]:
     1/m. "midpoint" costs the same and errs as 1/m^2; "gauss-legendre" is exact for polynomials of degree 2m - 1.
     Raises InputError for an unknown rule, or fewer steps than one.
     """
-    if rule not in get_args(Rule) or steps < 1:
+    if rule not in get_args(Rule) or not isinstance(steps, int) or steps < 1:
         raise InputError(
             f"rule={rule!r}, steps={steps}.",
             "There is no such rule of integration, or nothing to evaluate.",
-            f"Use one of {', '.join(get_args(Rule))}, with at least one step.",
+            f"Use one of {', '.join(get_args(Rule))}, with a whole number of steps from 1.",
         )
     if rule == "gauss-legendre":
         points, weights = np.polynomial.legendre.leggauss(steps)
