@@ -1,6 +1,7 @@
 """Moving pictures for notebooks and static pages. They take arrays, strings and dataclasses, never a model."""
 
 from mdmcourse.widgets.circuits import CircuitViewer
+from mdmcourse.widgets.masking import MaskingExplorer
 from mdmcourse.widgets.unmasking import UnmaskingPlayer
 
-__all__ = ["CircuitViewer", "UnmaskingPlayer"]
+__all__ = ["CircuitViewer", "MaskingExplorer", "UnmaskingPlayer"]

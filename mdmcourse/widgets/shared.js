@@ -44,18 +44,23 @@ function selectInput(parent, label, titles, choose) {
   return select;
 }
 
-// Tabs as the ARIA patterns describe them: one stop for the tab key, arrow keys choose. Returns how to show a choice.
-function tabList(parent, label, titles, choose) {
-  const list = element("div", "mdm-tabs", parent);
-  setAll(list, { role: "tablist", "aria-label": label });
+// Tabs and radio buttons as the ARIA patterns describe them: one stop for the tab key, arrow keys choose. Returns how to show a choice.
+const tabList = (parent, label, titles, choose) => oneOf(parent, label, titles, choose, ["mdm-tabs", "tablist", "tab", "aria-selected"]);
+const radioList = (parent, label, titles, choose) => oneOf(parent, label, titles, choose, ["mdm-radios", "radiogroup", "radio", "aria-checked"]);
+
+function oneOf(parent, label, titles, choose, [className, listRole, role, state]) {
+  const list = element("div", className, parent);
+  setAll(list, { role: listRole, "aria-label": label });
   const buttons = titles.map((title, index) => {
     const button = element("button", null, list, title);
-    setAll(button, { type: "button", role: "tab" });
+    setAll(button, { type: "button", role });
     keepKeys(button);
     button.addEventListener("click", () => choose(index));
     button.addEventListener("keydown", (event) => {
       const last = titles.length - 1;
-      const goal = { ArrowRight: index < last ? index + 1 : 0, ArrowLeft: index ? index - 1 : last, Home: 0, End: last }[event.key];
+      const goal = {
+        ArrowRight: index < last ? index + 1 : 0, ArrowLeft: index ? index - 1 : last, Home: 0, End: last,
+      }[event.key];
       if (goal === undefined) return;
       event.preventDefault();
       choose(goal);
@@ -64,7 +69,7 @@ function tabList(parent, label, titles, choose) {
     return button;
   });
   return (chosen) => buttons.forEach((button, index) => {
-    button.setAttribute("aria-selected", index === chosen);
+    button.setAttribute(state, index === chosen);
     button.tabIndex = index === chosen ? 0 : -1;
   });
 }

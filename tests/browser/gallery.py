@@ -10,7 +10,23 @@ import torch
 from mdmcourse import load_pair, sample_arm, sample_mdm
 from mdmcourse.circuits import attribute, compare, faithfulness_curve
 from mdmcourse.tasks import get_task
-from mdmcourse.widgets import CircuitViewer, UnmaskingPlayer
+from mdmcourse.widgets import CircuitViewer, MaskingExplorer, UnmaskingPlayer
+
+SENTENCE = [
+    "The",
+    " quick",
+    " brown",
+    " fox",
+    " jumps",
+    " over",
+    " the",
+    " lazy",
+    " dog",
+    " and",
+    " runs",
+    " away",
+    ".",
+]
 
 
 @dataclass
@@ -52,6 +68,7 @@ def collect(prompts: int = 64) -> Data:
 def gallery(data: Data) -> dict[str, Any]:
     """A widget for each name."""
     return {
+        "masking": MaskingExplorer(SENTENCE, t=0.4),
         "unmasking": UnmaskingPlayer(data.traces, data.tokenizer),
         "circuits-20": CircuitViewer(data.scores, data.comparisons, data.faithfulness, k=20),
         "circuits-400": CircuitViewer(data.scores, data.comparisons, data.faithfulness, k=400),
