@@ -12,17 +12,19 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from mdmcourse.diffusion import Trace, sample_arm, sample_mdm
-    from mdmcourse.models import ARM, MDM, Pair, load, load_pair
+    from mdmcourse.models import ARM, MDM, Pair, describe, load, load_pair
     from mdmcourse.study.evaluate import evaluate_pair
     from mdmcourse.tasks import get_task
 
 _HOME = {
-    "ARM": "models", "MDM": "models", "Pair": "models", "load": "models", "load_pair": "models",
+    "ARM": "models", "MDM": "models", "Pair": "models", "describe": "models", "load": "models",
+    "load_pair": "models",
     "Trace": "diffusion", "sample_arm": "diffusion", "sample_mdm": "diffusion",
     "get_task": "tasks", "evaluate_pair": "study.evaluate",
 }  # fmt: skip
 __all__ = [
-    "ARM", "MDM", "Pair", "Trace", "evaluate_pair", "get_task", "load", "load_pair", "sample_arm", "sample_mdm",
+    "ARM", "MDM", "Pair", "Trace", "describe", "evaluate_pair", "get_task", "load", "load_pair", "sample_arm",
+    "sample_mdm",
 ]  # fmt: skip
 
 

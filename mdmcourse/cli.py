@@ -1,4 +1,4 @@
-"""The command line: `mdmcourse doctor | fetch | evaluate | circuits | train-toys | posttrain | ...`."""
+"""The command line: `mdmcourse doctor | fetch | pairs | evaluate | circuits | train-toys | posttrain | ...`."""
 
 from __future__ import annotations
 
@@ -41,9 +41,13 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="for programs")
     doctor.set_defaults(run=_doctor)
 
-    fetch = commands.add_parser("fetch", help="bring a real model to this machine")
+    fetch = commands.add_parser("fetch", help="bring a real model, or both of a pair, to this machine")
     fetch.add_argument("name", help="for example smollm2-135m")
     fetch.set_defaults(run=_fetch)
+
+    pairs = commands.add_parser("pairs", help="all pairs: sizes, licences, whether they are here and fit this machine")
+    pairs.add_argument("name", nargs="?", help="only this pair or model: all that is known of it")
+    pairs.set_defaults(run=_pairs)
 
     evaluate = commands.add_parser("evaluate", help="accuracy of every member of a pair on its tasks")
     evaluate.add_argument("pair", help="for example toy-chain")
@@ -115,9 +119,18 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    from mdmcourse.models.fetch import fetch
+    from mdmcourse.models.fetch import fetch_all
 
-    print(fetch(options.name))
+    folders = fetch_all(options.name)
+    print("\n".join(map(str, folders)) or f"{options.name} comes with the course: there is nothing to fetch.")
+    return 0
+
+
+def _pairs(options: argparse.Namespace) -> int:
+    from mdmcourse.models.cards import describe
+    from mdmcourse.models.listing import list_pairs
+
+    print(describe(options.name) if options.name else list_pairs())
     return 0
 
 

@@ -113,6 +113,8 @@ def _disk() -> Iterator[Check]:
     else:
         yield Check("cache", "ok", f"{cache}, {room}")
     for name, about in registry()["models"].items():
+        if "package" not in about:
+            continue  # `mdmcourse pairs` lists those: no lesson needs them
         if (cache / name / "mdmcourse.json").is_file():
             yield Check(name, "ok", "fetched")
         else:
@@ -126,7 +128,7 @@ def _disk() -> Iterator[Check]:
 def _checkpoints() -> Iterator[Check]:
     count, bad = 0, []
     for about in registry()["pairs"].values():
-        for seed in about["seeds"]:
+        for seed in about.get("seeds", []):
             for member in ("arm", "mdm", "mdm-second-seed", "arm-trained-on"):
                 folder = data_dir() / about["directory"] / f"seed-{seed}" / member
                 count += 1

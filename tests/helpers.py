@@ -19,7 +19,7 @@ DECODERS = [
 DECODER_NAMES = [f"{family}{'-grouped' if grouped else ''}" for family, grouped in DECODERS]
 
 
-def tiny_decoder(family: str, grouped: bool = False, seed: int = 0) -> Any:
+def tiny_decoder(family: str, grouped: bool = False, seed: int = 0, vocabulary: int = VOCABULARY) -> Any:
     """A random decoder of 2 layers and 4 heads in 32 dimensions, in evaluation mode; one seed, one decoder.
 
     Its weights are far larger than those of an untrained model, so that attention is uneven, norms and biases
@@ -28,7 +28,7 @@ def tiny_decoder(family: str, grouped: bool = False, seed: int = 0) -> Any:
     import transformers
 
     shape = {
-        "vocab_size": VOCABULARY,
+        "vocab_size": vocabulary,
         "hidden_size": 32,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,

@@ -68,7 +68,7 @@ def test_an_unknown_model_is_an_error_too(capsys: pytest.CaptureFixture[str]):
     assert "smollm2-135m" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("pair", sorted(registry()["pairs"]))
+@pytest.mark.parametrize("pair", [name for name, about in registry()["pairs"].items() if "seeds" in about])
 def test_evaluate_prints_every_member_on_every_task(pair: str, capsys: pytest.CaptureFixture[str]):
     assert main(["evaluate", pair, "--seed", "0", "--prompts", "20", "--json"]) == 0
     (result,) = json.loads(capsys.readouterr().out)

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from mdmcourse.models import load_pair, registry
-from mdmcourse.study.evaluate import accuracy, first_token_accuracy, token_accuracy, write_answers
+from mdmcourse.study.evaluate import accuracy, at_target, token_accuracy, write_answers
 from mdmcourse.tasks import get_task
 from mdmcourse.tasks.task import encode_examples
 
-PAIRS = [(name, seed) for name, about in registry()["pairs"].items() for seed in about["seeds"]]
+PAIRS = [(name, seed) for name, about in registry()["pairs"].items() for seed in about.get("seeds", [])]
 
 
 @pytest.fixture(params=PAIRS, ids=lambda pair: f"{pair[0]}-{pair[1]}")
@@ -51,7 +51,7 @@ def test_the_parts_agree_with_each_other():
     prompts = task.prompts(pair.mdm.tokenizer, 200)
     sequences = encode_examples(examples, pair.mdm.tokenizer)
     assert torch.equal(prompts.clean[:, :7], sequences.tokens[:, :7])
-    assert first_token_accuracy(pair.mdm, prompts) == pytest.approx(token_accuracy(pair.mdm, sequences)[0])
+    assert at_target(pair.mdm, prompts)[0] == pytest.approx(token_accuracy(pair.mdm, sequences)[0])
 
 
 def test_whole_answers_are_those_of_one_at_a_time():

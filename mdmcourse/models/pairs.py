@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from mdmcourse.errors import InputError
+from mdmcourse.errors import CheckpointError, InputError
 from mdmcourse.models.checkpoint import load_model
 from mdmcourse.models.lowrank import Adapter
 from mdmcourse.models.reading import ARM, MDM
-from mdmcourse.models.registry import entry, load
+from mdmcourse.models.registry import entry, load, load_from
 from mdmcourse.paths import data_dir
 
 
@@ -28,6 +28,9 @@ class Pair:
     controls: "mdm-second-seed" (the same post-training, other batches and noise), "arm-trained-on" (the ARM trained on
         for as many steps with its old objective), "attention-switched" (the ARM's weights read as an MDM, no training).
     tasks: the names of the tasks that it can do.
+    absent: controls that it cannot have, and why.
+
+    A published pair has no control but "attention-switched".
     """
 
     name: str
@@ -36,6 +39,7 @@ class Pair:
     mdm: MDM
     controls: dict[str, ARM | MDM] = field(repr=False)
     tasks: tuple[str, ...] = ()
+    absent: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def members(self) -> dict[str, ARM | MDM]:
@@ -45,17 +49,18 @@ class Pair:
     def __repr__(self) -> str:
         lines = [f"Pair({self.name}, seed {self.seed}; tasks: {', '.join(self.tasks)})"]
         lines += [f"  {name:<19} {model!r}" for name, model in self.members.items()]
+        lines += [f"  {name:<19} none: {why}" for name, why in self.absent.items()]
         return "\n".join(lines)
 
 
 def pair_directory(name: str, seed: int) -> Path:
     """The folder of a shipped pair. Raises UnknownNameError or, for a seed that is not there, InputError."""
     about = entry("pairs", name)
-    if "base" in about:
+    if "seeds" not in about:
         raise InputError(
             f"{name} has no seeds: there is one ARM.",
             "It is a real model, and was trained once.",
-            f'Use load_pair("{name}"); members are low-rank changes in {about["directory"]}.',
+            f'Use load_pair("{name}"), without a seed.',
         )
     if seed not in about["seeds"]:
         raise InputError(
@@ -67,21 +72,38 @@ def pair_directory(name: str, seed: int) -> Path:
 
 
 def load_pair(
-    name: str, seed: int = 0, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+    name: str,
+    seed: int = 0,
+    *,
+    weights: dict[str, str | Path] | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Pair:
     """An ARM, an MDM made from it, and their controls. `seed` chooses among independently trained toy ARMs.
 
     >>> pair = load_pair("toy-chain")
     >>> pair.arm, pair.mdm, pair.controls["arm-trained-on"]
 
-    The members of a real pair are low-rank changes of one ARM, which is fetched if this machine does not have it.
+    The members of a real pair of this project are low-rank changes of one ARM, which is fetched if this machine does
+    not have it. Both models of a published pair are fetched, unless `weights` gives their folders,
+    ``{"arm": ..., "mdm": ...}`` or one of the two: see `mdmcourse.models.registry.load`.
     Raises UnknownNameError, InputError (no such seed), FetchError (out of reach) or CheckpointError (damaged).
     """
     about = entry("pairs", name)
-    if "base" in about:
+    published = "mdm" in about
+    if unknown := set(weights or {}) - ({"arm", "mdm"} if published else set()):
+        raise InputError(
+            f"weights={{{', '.join(f'{member!r}: ...' for member in sorted(unknown))}}} for {name}.",
+            "Folders can be given for the arm and the mdm of a published pair; other pairs come with the course.",
+            'Use weights={"arm": FOLDER, "mdm": FOLDER} with a published pair; `mdmcourse pairs` lists them.',
+        )
+    if published or "base" in about:
         if seed != 0:
             pair_directory(name, seed)
-        models = _changed(about, device, dtype)
+        if published:
+            models = _published(name, about, weights or {}, device=device, dtype=dtype)
+        else:
+            models = _changed(about, device, dtype)
     else:
         directory = pair_directory(name, seed)
         models = {
@@ -91,8 +113,28 @@ def load_pair(
     arm, mdm = models.pop("arm"), models.pop("mdm")
     assert isinstance(arm, ARM)
     assert isinstance(mdm, MDM)
-    switched = MDM.from_arm(arm, weights="share", mask_id=mdm.mask_id, shift=mdm.shift, attention=mdm.attention)
-    return Pair(name, seed, arm, mdm, {**models, "attention-switched": switched}, tuple(about["tasks"]))
+    absent = {}
+    if mdm.mask_id < arm.vocab_size:
+        reading = {"mask_id": mdm.mask_id, "shift": mdm.shift, "attention": mdm.attention}
+        models["attention-switched"] = MDM.from_arm(arm, weights="share", **reading)  # type: ignore[arg-type]
+    else:
+        absent["attention-switched"] = f"the ARM has no row for the mask token, id {mdm.mask_id}"
+    return Pair(name, seed, arm, mdm, models, tuple(about["tasks"]), absent)
+
+
+def _published(name: str, about: dict[str, Any], weights: dict[str, str | Path], **where: Any) -> dict[str, ARM | MDM]:
+    """The two models of a published pair. An MDM that comes without a tokenizer has that of its ARM."""
+    arm = load_from(about["arm"], weights.get("arm"), lambda: None, **where)
+    mdm = load_from(about["mdm"], weights.get("mdm"), lambda: arm.tokenizer, **where)
+    configs = [model.decoder.config for model in (arm, mdm)]
+    shapes = [(c.model_type, c.num_hidden_layers, c.num_attention_heads, c.hidden_size) for c in configs]
+    if shapes[0] != shapes[1]:
+        raise CheckpointError(
+            f"The ARM of {name} is a {shapes[0]}, the MDM a {shapes[1]} (family, layers, heads, d_model).",
+            "The one cannot have been made from the other.",
+            "Give folders of two models that belong together.",
+        )
+    return {"arm": arm, "mdm": mdm}
 
 
 def _changed(
