@@ -184,7 +184,7 @@ def reading(about: dict[str, Any]) -> str:
     return f"{about['attention']} attention, {shift}, mask {about['mask_id']}{token}"
 
 
-def amount(count: float, unit: str = "B") -> str:
+def amount(count: int, unit: str = "B") -> str:
     """A number of bytes or parameters for people: 15.2 GB, 135 M."""
     for size, prefix in ((1e9, "G" if unit else "B"), (1e6, "M"), (1e3, "k")):
         if count >= size:
