@@ -31,7 +31,7 @@ def test_numbers_have_the_axes_that_were_asked_for(given):
     [
         ([[1, 2], [3]], "rows of unequal length"),
         ("text", "of type str"),
-        (None, "None"),
+        (None, "shape"),
         ([], r"shape \(0,\)"),
         (np.zeros((0, 3)), "shape"),
         ([[1, float("nan")]], "NaN"),
@@ -52,8 +52,8 @@ def test_what_are_no_tokens_is_refused(given):
 
 @pytest.mark.parametrize("given", [{}, None, [1], {1: 2}])
 def test_what_has_no_titles_is_refused(given):
-    with pytest.raises(InputError, match="Pass {}"):
-        titled("The things", given, "{}")
+    with pytest.raises(InputError, match="Pass one"):
+        titled("The things", given, "one")
 
 
 def test_things_are_known_by_what_they_have():

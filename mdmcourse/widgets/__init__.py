@@ -1,7 +1,8 @@
 """Moving pictures for notebooks and static pages. They take arrays, strings and dataclasses, never a model."""
 
+from mdmcourse.widgets.attention import AttentionViewer
 from mdmcourse.widgets.circuits import CircuitViewer
 from mdmcourse.widgets.masking import MaskingExplorer
 from mdmcourse.widgets.unmasking import UnmaskingPlayer
 
-__all__ = ["CircuitViewer", "MaskingExplorer", "UnmaskingPlayer"]
+__all__ = ["AttentionViewer", "CircuitViewer", "MaskingExplorer", "UnmaskingPlayer"]

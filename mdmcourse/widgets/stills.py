@@ -7,9 +7,10 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mdmcourse.figures import ARM_COLOUR, CONTROL_COLOUR, short_word, shown_once
+from mdmcourse.figures import ARM_COLOUR, CONTROL_COLOUR, MDM_COLOUR, short_word, shown_once
 
 
 def masked_sentence(
@@ -60,3 +61,59 @@ def plain(legend: Any) -> None:
     """The legend's words are words: no formula is read into a dollar sign."""
     for text in legend.get_texts():
         text.set_parse_math(False)
+
+
+def head_maps(panels: Sequence[Mapping[str, Any]], layer: int, head: int) -> Figure:
+    """The still form of `AttentionViewer`: for each model all heads above, one in full below.
+
+    panels: "title", "pattern" [layer, head, query, key], "tokens", "sinks" (keys by "layer.head").
+    """
+    layers, heads, pos, _ = panels[0]["pattern"].shape
+    wide = max(3.6, 0.26 * pos + 1.2)
+    high = wide * layers / max(heads, 1)
+    figure, axes = plt.subplots(
+        2, len(panels), figsize=(wide * len(panels) + 0.6, min(high, 9) + wide), squeeze=False,
+        height_ratios=[min(high, 9), wide], layout="constrained",
+    )  # fmt: skip
+    for (above, below), panel in zip(axes.T, panels, strict=True):
+        size = panel["pattern"].shape[-1]
+        gap = max(1, size // 12)
+        tiles = np.full((layers * (size + gap) - gap, heads * (size + gap) - gap), np.nan)
+        for at_layer in range(layers):
+            for at_head in range(heads):
+                row, column = (layers - 1 - at_layer) * (size + gap), at_head * (size + gap)
+                tiles[row : row + size, column : column + size] = panel["pattern"][at_layer, at_head]
+        above.imshow(tiles, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+        middle = (size - 1) / 2
+        above.set_xticks([middle + at * (size + gap) for at in range(heads)], [f"h{at}" for at in range(heads)])
+        above.set_yticks([middle + (layers - 1 - at) * (size + gap) for at in range(layers)], range(layers))
+        above.add_patch(
+            plt.Rectangle(
+                (head * (size + gap) - 1, (layers - 1 - layer) * (size + gap) - 1), size + 1, size + 1, fill=False,
+                edgecolor=MDM_COLOUR, linewidth=2,
+            )
+        )  # fmt: skip
+        for name in panel["sinks"]:
+            at_layer, at_head = map(int, name.split("."))
+            corner = at_head * (size + gap) + size - 1, (layers - 1 - at_layer) * (size + gap)
+            above.plot(*corner, marker=7, color=MDM_COLOUR)
+        above.set_title(short_word(panel["title"], 40), parse_math=False)
+        above.set_ylabel("layer")
+        below.imshow(panel["pattern"][layer, head], cmap="Blues", vmin=0, vmax=1)
+        name_ticks(below, "x", panel["tokens"], rotation=90)
+        name_ticks(below, "y", panel["tokens"])
+        for key in panel["sinks"].get(f"{layer}.{head}", []):
+            below.plot(key, size - 0.2, marker=6, color=MDM_COLOUR, clip_on=False)
+        below.set_title(f"a{layer}.h{head}: rows are queries, columns keys", fontsize=9)
+        for axis in (above, below):
+            axis.spines[:].set_visible(False)
+            axis.tick_params(length=0)
+    return shown_once(figure)
+
+
+def name_ticks(axis: Axes, which: str, names: Sequence[str], **look: Any) -> None:
+    """Tokens at an axis, as text and nothing else."""
+    ticks = axis.set_xticks if which == "x" else axis.set_yticks
+    ticks(range(len(names)), [short_word(name, 12) for name in names], fontsize=8, **look)
+    for label in (axis.get_xticklabels if which == "x" else axis.get_yticklabels)():
+        label.set_parse_math(False)

@@ -10,7 +10,7 @@ import torch
 from mdmcourse import load_pair, sample_arm, sample_mdm
 from mdmcourse.circuits import attribute, compare, faithfulness_curve
 from mdmcourse.tasks import get_task
-from mdmcourse.widgets import CircuitViewer, MaskingExplorer, UnmaskingPlayer
+from mdmcourse.widgets import AttentionViewer, CircuitViewer, MaskingExplorer, UnmaskingPlayer
 
 SENTENCE = [
     "The",
@@ -34,6 +34,10 @@ class Data:
     """What the widgets are made of."""
 
     tokenizer: Any
+    tokens: dict[str, list[str]]
+    attention: dict[str, Any]
+    tokens_of_steps: dict[str, list[list[str]]]
+    steps: dict[str, Any]
     traces: dict[str, Any]
     scores: dict[str, dict[str, Any]]
     comparisons: dict[str, Any]
@@ -53,22 +57,59 @@ def traces(pair: Any) -> dict[str, Any]:
     }
 
 
+@torch.no_grad()
+def attention(model: Any, tokens: Any) -> Any:
+    """[layer, head, query, key] of one sequence."""
+    decoder = model.decoder
+    before = decoder.config._attn_implementation
+    decoder.set_attn_implementation("eager")  # the others do not say what they attend to
+    found = decoder(**model.inputs(tokens), output_attentions=True, use_cache=False).attentions
+    decoder.set_attn_implementation(before)
+    return torch.cat(found)
+
+
+def words(tokenizer: Any, tokens: Any) -> list[str]:
+    return [tokenizer.decode([token]) for token in tokens.tolist()]
+
+
 def collect(prompts: int = 64) -> Data:
     pair = load_pair("toy-countdown")
+    both = {"ARM": pair.arm, "MDM": pair.mdm}
     scores, comparisons, curves = {}, {}, {}
     for name in pair.tasks:
         given = get_task(name).prompts(pair.arm.tokenizer, prompts, mask_id=pair.mdm.mask_id)
-        both = {"ARM": pair.arm, "MDM": pair.mdm}
         scores[name] = {title: attribute(model, given, keep_prompts=True) for title, model in both.items()}
         comparisons[name] = compare(*scores[name].values(), bootstrap=50, halvings=5)
         curves[name] = {title: faithfulness_curve(model, given, scores[name][title]) for title, model in both.items()}
-    return Data(pair.arm.tokenizer, traces(pair), scores, comparisons, curves)
+    return Data(
+        pair.arm.tokenizer,
+        tokens={title: words(pair.arm.tokenizer, given.clean[0]) for title in both},
+        attention={title: attention(model, given.clean[:1]) for title, model in both.items()},
+        **by_step(pair),
+        traces=traces(pair),
+        scores=scores,
+        comparisons=comparisons,
+        faithfulness=curves,
+    )
+
+
+def by_step(pair: Any) -> dict[str, Any]:
+    """What the MDM looks at in every step of its writing, and what stands there then."""
+    masked = pair.mdm.append_masks(pair.arm.encode("7 4 2 : 5 ="), 5)
+    trace = sample_mdm(pair.mdm, masked)
+    states = [state.masked_fill(state < 0, pair.mdm.mask_id) for state in trace.tokens[:-1]]
+    return {
+        "steps": {"MDM": torch.stack([attention(pair.mdm, state) for state in states])},
+        "tokens_of_steps": {"MDM": [words(pair.arm.tokenizer, state[0]) for state in states]},
+    }
 
 
 def gallery(data: Data) -> dict[str, Any]:
     """A widget for each name."""
     return {
         "masking": MaskingExplorer(SENTENCE, t=0.4),
+        "attention": AttentionViewer(data.attention, data.tokens, layer=0, head=2),
+        "attention-steps": AttentionViewer(data.steps, data.tokens_of_steps, layer=2, head=1),
         "unmasking": UnmaskingPlayer(data.traces, data.tokenizer),
         "circuits-20": CircuitViewer(data.scores, data.comparisons, data.faithfulness, k=20),
         "circuits-400": CircuitViewer(data.scores, data.comparisons, data.faithfulness, k=400),
