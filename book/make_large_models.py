@@ -66,7 +66,8 @@ memory runs out all the same, the batch is halved and the run goes on, with a wa
 
 Add the download: both models of a pair, about two bytes a parameter each. `mdmcourse pairs` lists what a pair takes
 and whether it fits the machine you are on; `mdmcourse fetch NAME` says how much it will download before it begins, and
-goes on where it was interrupted.
+goes on where it was interrupted. Where there is no network, copy the folders that it prints
+(`cp -rL`: they hold links), and give them: `load_pair("dream-7b", weights={{"arm": FOLDER, "mdm": FOLDER}})`.
 
 ## One 80 GB card
 
@@ -80,8 +81,9 @@ prompts = get_task("ioi").prompts(pair.arm.tokenizer, {prompts}, mask_id=pair.md
 scores = attribute(pair.arm, prompts, keep_prompts=True, save_to="dream-arm-ioi.safetensors")
 ```
 
-Two models of seven billion parameters in bfloat16 fit beside each other. If memory is short, load one at a time with
-`load`. With `save_to` what is done is saved after every batch: after an interruption, run the cell again.
+Two models of seven billion parameters in bfloat16 fit beside each other. Each is read into the machine's own memory,
+15 GB, before it goes to the card. If memory is short, load one at a time with `load`. With `save_to` what is done is
+saved after every batch: after an interruption, run the cell again.
 
 ## Two 24 GB cards
 

@@ -43,9 +43,12 @@ def write(directory: Path, tensors: Tensors, config: dict[str, Any], shards: int
 
 
 def config_of(decoder: Any, **changes: Any) -> dict[str, Any]:
-    """A config as published ones are: older versions of transformers did not list the types of layers."""
+    """A config as published ones are, in the spelling of older versions of transformers."""
     fields = json.loads(decoder.config.to_json_string(use_diff=False))
     fields.pop("layer_types", None)
+    fields["torch_dtype"] = fields.pop("dtype")
+    if rotations := fields.pop("rope_parameters", None):
+        fields |= {"rope_theta": rotations["rope_theta"], "rope_scaling": None}
     return {**fields, **changes}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from layouts import dream, plain, read_as
 from mdmcourse.cli import main
 from mdmcourse.errors import CheckpointError, FetchError
 from mdmcourse.models import MDM, fetch, is_fetched, load, load_pair, registry
+from mdmcourse.study.evaluate import evaluate_pair
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*holds no tokenizer")
 SIZES = {"layers": 2, "heads": 4, "kv_heads": 2, "d_model": 32, "d_mlp": 64, "vocabulary": VOCABULARY}
@@ -235,6 +237,20 @@ def test_an_mdm_without_a_tokenizer_has_that_of_its_arm_if_that_is_here(hub: Sim
     assert load("tiny-mdm", progress=False).tokenizer is None
     fetch("tiny-arm", progress=False)
     assert load("tiny-mdm", progress=False).tokenizer.get_vocab() == tokenizer.get_vocab()
+
+
+def test_a_pair_whose_arm_lacks_the_mask_is_measured_too(hub: SimpleNamespace, tokenizer: Any) -> None:
+    """As GPT-2 medium does: an ARM does not see what stands at the answer, and gets something else there."""
+    words = len(tokenizer)
+    registry()["models"]["tiny-arm"] |= {"vocabulary": words}
+    registry()["models"]["tiny-mdm"] |= {"vocabulary": words + 1, "mask_id": words}
+    plain(tiny_decoder("qwen2", True, vocabulary=words), hub.there / "nobody" / "arm")
+    dream(tiny_decoder("qwen2", True, vocabulary=words + 1), hub.there / "nobody" / "mdm")
+    without_mask = copy.deepcopy(tokenizer)
+    without_mask.mask_token = None
+    without_mask.save_pretrained(hub.there / "nobody" / "arm")
+    members = evaluate_pair("tiny", n=10)["members"]
+    assert {member: set(tasks) for member, tasks in members.items()} == {"arm": {"ioi"}, "mdm": {"ioi"}}
 
 
 def test_what_comes_with_the_course_is_not_fetched(capsys: Any) -> None:

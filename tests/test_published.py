@@ -87,6 +87,21 @@ def test_by_name_with_the_true_vocabulary_and_small_sizes(name: str, tmp_path: P
     assert_close(loaded.logits(tokens), read_as(about, source).logits(tokens), atol=0)
 
 
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+def test_the_speed_of_rotations_is_that_of_the_config(family: str, tmp_path: Path) -> None:
+    """It leaves no trace in any tensor, and older configs spell it in another way than transformers now does."""
+    source = tiny_decoder(family)
+    source.config.rope_parameters = {"rope_type": "default", "rope_theta": 1e6}
+    faster = type(source)(source.config).eval()
+    faster.load_state_dict(source.state_dict())
+    plain(faster, tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["rope_theta"] == 1e6
+    about = {"llama": "llama-2-7b", "qwen2": "qwen2.5-7b", "qwen3": "qwen3-0.6b"}[family]
+    loaded = load_published(tiny_entry(about), tmp_path).decoder(random_tokens()).logits
+    assert_close(loaded, faster(random_tokens()).logits, atol=0)
+    assert not torch.allclose(loaded, source(random_tokens()).logits)
+
+
 def test_a_llama_with_the_names_of_diffugpt(tmp_path: Path) -> None:
     source = tiny_decoder("llama")
     diffullama_renamed(source, tmp_path)
@@ -174,6 +189,11 @@ def config(**changes: Any) -> Callable[[Path], None]:
     return lambda directory: edit(directory / "config.json", **changes)
 
 
+def quantise(directory: Path) -> None:
+    name = "model.layers.0.mlp.up_proj.weight"
+    rewrite(directory, lambda tensors: tensors.update({name: tensors[name].to(torch.int8)}))
+
+
 def only_a_pickle(directory: Path) -> None:
     for file in directory.glob("model*"):
         file.unlink()
@@ -241,7 +261,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "no config": (lambda at: (at / "config.json").unlink(), ["config.json could not be read"]),
     "another family": (config(model_type="llama"), ["of type 'llama'", "is a qwen2"]),
     "a family that only transformers knows": (config(model_type="mistral"), ["of type 'mistral'"]),
-    "a field missing": (forget("rope_parameters"), ["does not state rope_theta or rope_parameters"]),
+    "a field missing": (forget("rope_theta"), ["does not state rope_theta or rope_parameters"]),
     "no number": (config(hidden_size="wide"), ["describes no qwen2", "hidden_size"]),
     "no such activation": (config(hidden_act="nonsense"), ["describes no decoder", "nonsense"]),
     "a row too few": (config(vocab_size=ROWS - 1), ["[299, 32], the file has [300, 32]", "vocab_size does not fit"]),
@@ -260,6 +280,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "no MLP": (without(f"{LAYER}.mlp.up_proj.weight", f"{LAYER}.mlp.down_proj.weight"), ["lacks 2", "of MLPs"]),
     "no norms": (without(f"{LAYER}.input_layernorm.weight", "model.norm.weight"), ["lacks 2", "of norms"]),
     "no head": (without("lm_head.weight"), ["lacks 1", "of the head lm_head.weight"]),
+    "quantised": (quantise, ["as I8", "model.layers.0.mlp.up_proj.weight"]),
     "a tensor too many": (with_tensor("model.extra.weight"), ["holds 1 that the model has not", "model.extra.weight"]),
     "a tensor that is nearly a constant": (with_tensor("model.layers.0.attn.bias"), ["model.layers.0.attn.bias"]),
     "two names for one": (with_tensor("embed_tokens.weight"), ["holds 2", "embed_tokens.weight"]),

@@ -47,7 +47,7 @@ def download(name: str, about: dict[str, Any], *, progress: bool = True) -> Path
             f"{about['title']} could not be fetched. {error.happened}",
             error.means,
             f"{error.do} Or run `mdmcourse fetch {name}` where there is a network, copy the folder that it prints to "
-            f'this machine, and give it: load("{name}", weights=FOLDER).',
+            f'this machine (cp -rL: it holds links), and give it: load("{name}", weights=FOLDER).',
         ) from error
     read_headers(folder)
     read_config(folder)

@@ -22,6 +22,7 @@ from mdmcourse.models.checkpoint import CONSTANT, FAMILIES, WEIGHTS
 INDEX = "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 HEAD = "lm_head.weight"
+FLOATS = ("F64", "F32", "F16", "BF16")
 
 # Names in the files of DiffuLLaMA's authors -> names in the decoder.
 RENAMED = {
@@ -58,11 +59,12 @@ FIELDS = (
 
 @dataclass(frozen=True)
 class Tensors:
-    """The tensors in the safetensors files of a folder, by the names that they have there: in which file, and shape."""
+    """The tensors in the safetensors files of a folder, by the names that they have there: file, shape, and type."""
 
     directory: Path
     files: dict[str, str]
     shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, str]
 
     def read(self, name: str) -> Tensor:
         """One of them, loaded."""
@@ -133,10 +135,13 @@ def read_headers(directory: Path) -> Tensors:
     """
     files: dict[str, str] = {}
     shapes: dict[str, tuple[int, ...]] = {}
+    dtypes: dict[str, str] = {}
     for file, promised in weight_files(directory).items():
         try:
             with safe_open(directory / file, framework="pt") as opened:
-                held = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+                slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+                held = {name: tuple(part.get_shape()) for name, part in slices.items()}
+                dtypes |= {name: part.get_dtype() for name, part in slices.items()}
         except (OSError, SafetensorError) as error:
             raise CheckpointError(
                 f"{directory / file} is cut short, or no safetensors file: {error}.",
@@ -151,7 +156,7 @@ def read_headers(directory: Path) -> Tensors:
             )
         files |= dict.fromkeys(held, file)
         shapes |= held
-    return Tensors(directory, files, shapes)
+    return Tensors(directory, files, shapes, dtypes)
 
 
 def check_tensors(tensors: Tensors, config: Any) -> dict[str, str]:
@@ -187,6 +192,13 @@ def check_tensors(tensors: Tensors, config: Any) -> dict[str, str]:
             f"{lacks} {holds}".strip(),
             "Missing tensors would be initialised at random, others would be dropped.",
             "Check that the folder holds the checkpoint that you mean, whole, with its own config.json.",
+        )
+    packed = {in_file: tensors.dtypes[in_file] for in_file in own if tensors.dtypes[in_file] not in FLOATS}
+    if packed:
+        raise CheckpointError(
+            f"{directory} holds {len(packed)} tensors as {', '.join(sorted(set(packed.values())))}: {min(packed)} ...",
+            "They are quantised: without what turns them back, they would be read as other numbers.",
+            "Use the weights in float32, float16 or bfloat16.",
         )
     wrong = [name for name, shape in expected.items() if found[name] != shape]
     if wrong:

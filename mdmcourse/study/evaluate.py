@@ -122,7 +122,8 @@ def evaluate_pair(name: str, seed: int = 0, *, n: int = 500, device: str | None 
     "infilling": {member: {"share", "interval", "tokens"}}, of held-out text (see `mdmcourse.study.infilling`).
     """
     pair = load_pair(name, seed, device=device)
-    mask_id = pair.mdm.mask_id
+    # What stands at the answer for an ARM, which does not see it; some ARMs have no row for the MDM's mask.
+    mask_id = pair.mdm.mask_id if pair.mdm.mask_id < pair.arm.vocab_size else 0
     members = {
         member: {task: asdict(accuracy(model, get_task(task), n, mask_id=mask_id)) for task in pair.tasks}
         for member, model in pair.members.items()
