@@ -12,6 +12,15 @@ from helpers import VOCABULARY, tiny_decoder
 from torch import Tensor
 from torch.nn import functional as F
 
+from mdmcourse.circuits import (
+    Circuit,
+    Graph,
+    Scores,
+    activation_patching,
+    attribute,
+    faithfulness_curve,
+    run_circuit,
+)
 from mdmcourse.models import ARM, MDM
 from mdmcourse.tasks.task import Prompts
 
@@ -42,6 +51,31 @@ def random_prompts(n: int = 3, seed: int = 0) -> Prompts:
     clean[masked] = corrupted[masked] = MASK
     distractor = 3 + (answer - 3 + 7) % (VOCABULARY - 3)
     return Prompts(clean, corrupted, answer, distractor, target, "random")
+
+
+def random_scores(graph: Graph, seed: int = 0) -> Scores:
+    """A score for every edge."""
+    values = torch.randn(graph.exists.shape, generator=torch.Generator().manual_seed(seed)) * graph.exists
+    return Scores(values, graph.layers, graph.heads, graph.kv_heads, 2.0, -1.0, 5, {"method": "eap"})
+
+
+def random_circuit(graph: Graph, share: float, seed: int = 0) -> Circuit:
+    """Each edge with the same probability."""
+    draw = torch.rand(graph.exists.shape, generator=torch.Generator().manual_seed(seed))
+    return Circuit.of(graph, graph.exists & (draw < share))
+
+
+# Everything that runs a model on prompts and judges it by a metric. What it needs beside those is made up.
+INSTRUMENTS: dict[str, Callable[..., Any]] = {
+    "attribute": attribute,
+    "run_circuit": lambda model, prompts, **settings: run_circuit(
+        model, prompts, random_circuit(Graph.of(model), 0.5), **settings
+    ),
+    "faithfulness_curve": lambda model, prompts, **settings: faithfulness_curve(
+        model, prompts, random_scores(Graph.of(model)), **{"fractions": (0.5,), **settings}
+    ),
+    "activation_patching": activation_patching,
+}
 
 
 # Double precision

@@ -1,111 +1,33 @@
-"""Long runs of `attribute`: killed and gone on with, in several processes, out of memory; and what `plan` promises."""
+"""Long runs of `attribute`: killed and gone on with, in several processes, out of memory; and what they leave."""
 
 from __future__ import annotations
 
-import os
+import functools
 import signal
-import socket
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from circuits_helpers import MASK, random_prompts
+from attribute_helpers import assert_same, interrupted, partials, run, start, stop_after, tiny, watch
+from circuits_helpers import MASK, READINGS, leaves_no_trace, random_prompts
 from helpers import assert_three_parts, tiny_decoder
 from torch import Tensor
 
-from mdmcourse.circuits import MACHINES, Machine, Scores, attribute, plan
-from mdmcourse.circuits.attribution import BatchScores, Settings, attribute_batch
-from mdmcourse.errors import CheckpointError, InputError
+from mdmcourse.circuits import Circuit, Scores, attribute
+from mdmcourse.errors import CheckpointError
 from mdmcourse.models import ARM, MDM
 from mdmcourse.tasks import Prompts
-
-HERE = Path(__file__).parent
-# The package has a function of the same name, which hides the module from `import ... as`.
-MODULE = sys.modules["mdmcourse.circuits.attribute"]
-
-
-def tiny() -> MDM:
-    return MDM(tiny_decoder("llama", grouped=True), mask_id=MASK)
-
-
-def run(model: Any, prompts: Prompts, **settings: Any) -> Scores:
-    """`attribute`, with one step if nothing else is said: checking shapes makes every step slow."""
-    return attribute(model, prompts, **{"steps": 1, **settings})
-
-
-def watch(monkeypatch: pytest.MonkeyPatch, before: Callable[[int], None] = lambda count: None) -> list[int]:
-    """The sizes of all batches that are computed from now on; `before` sees each first, and may raise."""
-    sizes: list[int] = []
-
-    def watched(model: Any, prompts: Prompts, settings: Settings) -> BatchScores:
-        before(len(prompts))
-        sizes.append(len(prompts))
-        return attribute_batch(model, prompts, settings)
-
-    monkeypatch.setattr(MODULE, "attribute_batch", watched)
-    return sizes
-
-
-def stop_after(batches: int) -> Callable[[int], None]:
-    """Raises KeyboardInterrupt instead of computing one more batch."""
-    left = batches
-
-    def before(count: int) -> None:
-        nonlocal left
-        if not left:
-            raise KeyboardInterrupt
-        left -= 1
-
-    return before
-
-
-def interrupted(model: Any, prompts: Prompts, save_to: Any, **settings: Any) -> None:
-    """A run that ends after its first prompt."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        watch(monkeypatch, stop_after(1))
-        with pytest.raises(KeyboardInterrupt):
-            run(model, prompts, **{"batch_size": 1, "save_to": save_to, **settings})
-
-
-def assert_same(found: Scores, expected: Scores, atol: float = 0.0) -> None:
-    for name in ("values", "by_prompt", "by_position"):
-        one, two = getattr(found, name), getattr(expected, name)
-        assert (one is None) == (two is None)
-        if one is not None:
-            torch.testing.assert_close(one, two, atol=atol, rtol=0)
-    assert (found.clean, found.corrupted) == pytest.approx((expected.clean, expected.corrupted), abs=atol, rel=0)
-    assert (found.prompts, found.about) == (expected.prompts, expected.about)
-
-
-def partials(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob(".*.partial*"))
-
-
-def start(script: str, folder: Path, **environment: str) -> subprocess.Popen[str]:
-    """Another process of Python, with this one's modules."""
-    (folder / "script.py").write_text(script)
-    paths = os.pathsep.join(map(str, (HERE, HERE.parent)))
-    fixed = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.Popen(
-        [sys.executable, str(folder / "script.py")],
-        cwd=folder, env={**os.environ, **fixed, **environment}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-
 
 # Killed, and gone on with
 
 SLOWLY = """
 import time
-import test_attribute_runs as tests
+import attribute_helpers as tests
 from circuits_helpers import random_prompts
 
 computed = tests.MODULE.attribute_batch
@@ -148,8 +70,9 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.M
 
 def test_an_interrupted_run_goes_on_in_any_number_of_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, prompts, final = tiny(), random_prompts(7), tmp_path / "scores.safetensors"
-    settings: dict[str, Any] = {"keep_prompts": True, "batch_size": 2, "save_to": final}
-    expected = run(model, prompts, keep_prompts=True, batch_size=2)
+    settings: dict[str, Any] = {"keep_prompts": True, "positions": True, "batch_size": 2}
+    expected = run(model, prompts, **settings)
+    settings["save_to"] = final
     for batches in (0, 1, 2):
         sizes = watch(monkeypatch, stop_after(batches))
         with pytest.raises(KeyboardInterrupt):
@@ -263,6 +186,66 @@ def test_two_metrics_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
             run(model, prompts, metric=other, save_to=final)
 
 
+def of_token(token: Any) -> Callable:
+    """One function that closes over what it is given."""
+    return lambda logits, batch, clean: logits[:, token].reshape(len(logits), -1).sum(dim=1)
+
+
+def of_tokens(logits: Tensor, batch: Prompts, clean: Tensor, tokens: tuple[int, ...] = ()) -> Tensor:
+    return logits[:, list(tokens)].sum(dim=1)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (of_token(5), of_token(6)),
+        (of_token((5, 6)), of_token((5, 7))),
+        (of_token(torch.tensor([5, 6])), of_token(torch.tensor([5, 7]))),
+        (functools.partial(of_tokens, tokens=(5, 6)), functools.partial(of_tokens, tokens=(5, 7))),
+        (
+            lambda logits, batch, clean: logits[:, [5, 6, 7]].sum(1),
+            lambda logits, batch, clean: logits[:, [5, 6, 8]].sum(1),
+        ),
+        (lambda logits, batch, clean, n=5: logits[:, n], lambda logits, batch, clean, n=6: logits[:, n]),
+    ],
+    ids=["closure", "tuple", "tensor", "partial", "constants", "default"],
+)
+def test_metrics_of_one_code_are_told_apart_by_what_they_were_given(
+    one: Callable, other: Callable, tmp_path: Path
+) -> None:
+    model, prompts, final = tiny(), random_prompts(2), tmp_path / "scores.safetensors"
+    found = run(model, prompts, metric=one, save_to=final)
+    assert_same(run(model, prompts, metric=one, save_to=final), found)
+    with pytest.raises(CheckpointError):
+        run(model, prompts, metric=other, save_to=final)
+
+
+def test_a_metric_that_keeps_a_record_can_go_on(tmp_path: Path) -> None:
+    """What it has written down so far is not part of what it computes."""
+    model, prompts, final, record = tiny(), random_prompts(3), tmp_path / "scores.safetensors", list[int]()
+
+    def metric(logits: Tensor, batch: Prompts, clean: Tensor) -> Tensor:
+        record.append(len(batch))
+        return logits[:, 5]
+
+    interrupted(model, prompts, final, metric=metric)
+    before = len(record)
+    run(model, prompts, metric=metric, batch_size=1, save_to=final)
+    assert len(record) == before + 2 * 3  # two prompts: clean, corrupted, and one step
+
+
+def test_what_other_tries_left_goes_when_the_result_is_there(tmp_path: Path) -> None:
+    """A run that was started with more processes and killed; but not what belongs to another file."""
+    final = tmp_path / "scores.safetensors"
+    interrupted(tiny(), random_prompts(3), final, keep_prompts=True)
+    for name in partials(tmp_path):
+        (tmp_path / name).rename(tmp_path / name.replace("0-of-1", "1-of-2"))
+    interrupted(tiny(), random_prompts(3), tmp_path / "other.safetensors")
+    others = [name for name in partials(tmp_path) if "other" in name]
+    run(tiny(), random_prompts(3), batch_size=1, save_to=final)
+    assert partials(tmp_path) == others == [".other.safetensors.0-of-1.partial"]
+
+
 @pytest.mark.parametrize("kept", [0, 5, 200, -1])
 def test_a_damaged_file_is_refused_in_words(kept: int, tmp_path: Path) -> None:
     model, prompts, final = tiny(), random_prompts(2), tmp_path / "scores.safetensors"
@@ -327,72 +310,6 @@ def test_a_folder_that_cannot_be_written_is_told_before_or_with_the_first_batch(
         run(tiny(), random_prompts(4), batch_size=1, save_to=tmp_path / "file" / "scores.safetensors")
     assert_three_parts(error.value, "could not be written")
     assert len(sizes) <= 1
-
-
-# Several processes
-
-IN_PARALLEL = """
-import os
-import test_attribute_runs as tests
-
-rank = os.environ["RANK"]
-for n in tests.IN_PARALLEL_PROMPTS:
-    found = tests.run(tests.tiny(), tests.random_prompts(n), save_to=f"{n}.safetensors", **tests.KEEP)
-    found.save(f"{n}-{rank}.safetensors")
-
-# Interrupted in both processes, and gone on with
-tests.interrupted(tests.tiny(), tests.random_prompts(5), "again.safetensors", **tests.KEEP)
-with tests.pytest.MonkeyPatch.context() as monkeypatch:
-    sizes = tests.watch(monkeypatch)
-    found = tests.run(tests.tiny(), tests.random_prompts(5), save_to="again.safetensors", **tests.KEEP)
-assert len(sizes) == (2 if rank == "0" else 1), sizes
-found.save(f"again-{rank}.safetensors")
-"""
-IN_PARALLEL_PROMPTS = (5, 1)
-# In batches of 1: those of other sizes differ in the last digits.
-KEEP: dict[str, Any] = {"keep_prompts": True, "positions": True, "batch_size": 1}
-
-
-@pytest.fixture(scope="module")
-def in_parallel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what two processes found."""
-    folder = tmp_path_factory.mktemp("processes")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    processes = [start(IN_PARALLEL, folder, RANK=rank, LOCAL_RANK=rank, **rendezvous) for rank in "01"]
-    try:
-        outputs = [process.communicate(timeout=200)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
-    return folder
-
-
-@pytest.mark.slow
-def test_two_processes_find_what_one_finds(in_parallel: Path) -> None:
-    for name, n in (("5", 5), ("1", 1), ("again", 5)):  # 1: the second process has no prompt
-        expected = run(tiny(), random_prompts(n), **KEEP)
-        for end in ("", "-0", "-1"):
-            found = Scores.load(in_parallel / f"{name}{end}.safetensors")
-            assert_same(found, expected, atol=1e-6)
-    assert not partials(in_parallel)
-
-
-def test_processes_that_accelerate_does_not_know_of_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Alone:
-        num_processes, process_index = 1, 0
-
-        def __init__(self, cpu: bool) -> None:
-            assert cpu
-
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr("accelerate.PartialState", Alone)
-    with pytest.raises(InputError) as error:
-        run(tiny(), random_prompts(2))
-    assert_three_parts(error.value, "2 processes", "knows of 1")
 
 
 # Out of memory
@@ -462,163 +379,33 @@ def test_other_errors_pass_at_once(error: Exception, monkeypatch: pytest.MonkeyP
     assert tried == [4]
 
 
-@pytest.mark.parametrize("batch_size", [0, -1])
-def test_a_batch_of_nothing_is_refused(batch_size: int) -> None:
-    with pytest.raises(InputError) as error:
-        run(tiny(), random_prompts(2), batch_size=batch_size)
-    assert_three_parts(error.value, f"batch_size={batch_size}")
+def test_a_batch_that_runs_out_of_memory_in_the_middle_is_halved() -> None:
+    """Every prompt is still counted once, and no hook of the batch that failed is left."""
+    model, prompts = tiny(), random_prompts(5)
+
+    def metric(logits: Tensor, part: Prompts, clean: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and len(part) > 2:
+            raise torch.OutOfMemoryError
+        return logits[:, 5] - logits[:, 6]
+
+    with pytest.warns(UserWarning, match="memory"), leaves_no_trace(model.decoder):
+        found = run(model, prompts, metric=metric, batch_size=5, keep_prompts=True)
+    assert_same(found, run(model, prompts, metric=metric, batch_size=2, keep_prompts=True), atol=1e-6)
 
 
-# Plans
-
-BIG = Machine("a big machine", 1e12, 1e12)
+# Files
 
 
-def llama_2_7b() -> Any:
-    from transformers import LlamaConfig
-
-    return LlamaConfig()  # its defaults
-
-
-def qwen_2_5_7b() -> Any:
-    from transformers import Qwen2Config
-
-    return Qwen2Config(
-        vocab_size=152064, hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, num_attention_heads=28,
-        num_key_value_heads=4, tie_word_embeddings=False,
-    )  # fmt: skip
-
-
-def tiny_config(family: str = "llama") -> Any:
-    return tiny_decoder(family).config
-
-
-def test_a_plan_grows_with_the_prompts() -> None:
-    config = tiny_config()
-    plans = [plan(config, 100, positions, machine=BIG) for positions in (5, 10, 20, 40)]
-    for shorter, longer in pairwise(plans):
-        assert longer.per_prompt > shorter.per_prompt
-        assert longer.seconds == pytest.approx(2 * shorter.seconds)
-        assert longer.weights == shorter.weights
-    assert plan(config, 300, 5, machine=BIG).seconds == pytest.approx(3 * plans[0].seconds)
-
-
-def test_a_plan_grows_with_what_is_kept_and_with_the_type() -> None:
-    config = tiny_config()
-    plain = plan(config, 10, 9, machine=BIG)
-    assert plan(config, 10, 9, machine=BIG, settings=Settings(positions=True)).per_prompt > plain.per_prompt
-    double = plan(config, 10, 9, machine=BIG, dtype=torch.float64)
-    half = plan(config, 10, 9, machine=BIG, dtype=torch.bfloat16)
-    assert double.weights == 2 * plain.weights == 4 * half.weights
-    assert double.per_prompt > plain.per_prompt >= half.per_prompt
-    grouped = tiny_decoder("llama", grouped=True).config
-    few, many = (plan(grouped, 10, 9, machine=BIG, settings=Settings(readers=readers)) for readers in ("kv", "query"))
-    assert many.per_prompt > few.per_prompt
-
-
-def test_more_steps_take_longer() -> None:
-    def seconds(**settings: Any) -> float:
-        return plan(tiny_config(), 10, 9, machine=BIG, settings=Settings(**settings)).seconds
-
-    in_order = [
-        seconds(method="eap"), seconds(steps=2), seconds(steps=5), seconds(steps=20),
-        seconds(method="eap-ig-activations", steps=20),
-    ]  # fmt: skip
-    assert in_order == sorted(in_order)
-    assert len(set(in_order)) == len(in_order)
-    assert seconds(method="exact") > seconds(steps=20)
-
-
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gpt2"])
-@pytest.mark.parametrize("loaded", [False, True])
-def test_the_batch_is_the_largest_that_fits(family: str, loaded: bool) -> None:
-    config = tiny_config(family)
-    for memory in (3e6, 1e7, 1e8):
-        found = plan(config, 10**6, 9, machine=Machine("small", memory, 1e9), loaded=loaded)
-        taken = 0 if loaded else found.weights
-        assert taken + found.batch_size * found.per_prompt <= memory
-        assert taken + (found.batch_size + 1) * found.per_prompt > 0.9 * memory
-    assert plan(config, 3, 9, machine=BIG).batch_size == 3  # and no larger than there are prompts
-
-
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gpt2"])
-def test_what_cannot_fit_is_refused(family: str) -> None:
-    config = tiny_config(family)
-    with pytest.raises(InputError) as error:
-        plan(config, 10, 9, machine=Machine("a thimble", 1e4, 1e9))
-    assert_three_parts(error.value, "a thimble", "10.0 kB")
-    least = plan(config, 1, 9, machine=BIG).peak
-    plan(config, 1, 9, machine=Machine("just enough", 1.001 * least / 0.9, 1e9))
-    with pytest.raises(InputError):
-        plan(config, 1, 9, machine=Machine("too small", 0.999 * least / 0.9, 1e9))
-
-
-@pytest.mark.parametrize(("prompts", "positions"), [(0, 9), (-1, 9), (3, 0)])
-def test_a_plan_for_nothing_is_refused(prompts: int, positions: int) -> None:
-    with pytest.raises(InputError) as error:
-        plan(tiny_config(), prompts, positions, machine=BIG)
-    assert_three_parts(error.value, f"prompts={prompts}, positions={positions}")
-
-
-def test_the_plan_of_this_machine() -> None:
-    found = plan(tiny_config(), 4, 9)
-    assert "this machine" in found.machine.name
-    assert found.batch_size == 4
-    assert 0 < found.seconds < 60
-
-
-@pytest.mark.parametrize(
-    ("make", "billions"), [(llama_2_7b, 6.738), (qwen_2_5_7b, 7.616)], ids=["Llama-2-7B", "Qwen2.5-7B"]
-)
-def test_plans_for_models_that_are_not_here(make: Callable[[], Any], billions: float, capsys: Any) -> None:
-    """Sizes as their cards give them; nothing of that size is allocated. The prints are for `pytest -s`."""
-    config = make()
-    batches = []
-    for machine in MACHINES.values():
-        found = plan(config, 1000, 20, machine=machine, dtype=torch.bfloat16)
-        with capsys.disabled():
-            print(f"\n{found}", end="")
-        assert found.weights == pytest.approx(2e9 * billions, rel=1e-3)
-        assert found.peak <= 0.9 * machine.memory
-        assert machine.name in repr(found)
-        assert "GB weights" in repr(found)
-        assert f"batches of {found.batch_size}," in repr(found)
-        batches.append(found.batch_size)
-    assert batches[0] == batches[1] > batches[2] >= 1
-    card = MACHINES["24 GB card (RTX 4090)"]
-    with pytest.raises(InputError) as error:
-        plan(config, 1000, 20, machine=card, dtype=torch.float32)
-    assert_three_parts(error.value, f"{4 * billions:.1f} GB of weights", "24.0 GB")
-
-
-MEASURED = """
-import pathlib, torch
-from transformers import LlamaConfig, LlamaForCausalLM
-from mdmcourse.circuits import attribute, plan
-from mdmcourse.models import ARM
-from mdmcourse.tasks import Prompts
-
-def high_water():
-    return next(1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
-
-torch.set_num_threads(1)
-config = LlamaConfig(
-    vocab_size=500, hidden_size=384, intermediate_size=1024, num_hidden_layers=6, num_attention_heads=6,
-    num_key_value_heads=2,
-)
-clean, corrupted = torch.randint(0, 500, (2, 24, 30))
-prompts = Prompts(clean, corrupted, clean[:, 0], corrupted[:, 0], torch.full((24,), 29))
-model = ARM(LlamaForCausalLM(config).eval())
-attribute(model, prompts.select(slice(0, 1)), steps=1)
-pathlib.Path("/proc/self/clear_refs").write_text("5")
-before = high_water()
-attribute(model, prompts, batch_size=24)
-planned = plan(config, 24, 30)
-print((high_water() - before) / (24 * planned.per_prompt))
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads a process's peak as Linux tells it")
-def test_what_is_planned_is_what_is_taken() -> None:
-    told = subprocess.run([sys.executable, "-c", MEASURED], capture_output=True, text=True, check=True).stdout
-    assert 0.2 < float(told) < 1.2
+def test_scores_come_back_from_their_file(tmp_path: Any) -> None:
+    model = READINGS["block"](tiny_decoder("qwen3", True))
+    scores = attribute(model, random_prompts(), steps=2, positions=True, keep_prompts=True)
+    scores.save(tmp_path / "scores")
+    read = Scores.load(tmp_path / "scores")
+    for name in ("values", "by_prompt", "by_position"):
+        assert torch.equal(getattr(read, name), getattr(scores, name)), name
+    for name in ("graph", "clean", "corrupted", "prompts", "about"):
+        assert getattr(read, name) == getattr(scores, name), name
+    assert repr(read) == repr(scores)
+    with pytest.raises(CheckpointError) as caught:
+        Circuit.load(tmp_path / "scores")
+    assert_three_parts(caught.value, "Scores")

@@ -9,7 +9,7 @@ from typing import Any
 import networkx
 import pytest
 import torch
-from circuits_helpers import all_edges, reader_names, source_names
+from circuits_helpers import all_edges, random_circuit, random_scores, reader_names, source_names
 from helpers import assert_three_parts, without_shape_checks
 from torch import Tensor
 
@@ -28,16 +28,6 @@ GRAPHS = {
 @pytest.fixture(params=GRAPHS)
 def graph(request: pytest.FixtureRequest) -> Graph:
     return GRAPHS[request.param]
-
-
-def random_scores(graph: Graph, seed: int = 0) -> Scores:
-    values = torch.randn(graph.exists.shape, generator=torch.Generator().manual_seed(seed)) * graph.exists
-    return Scores(values, graph.layers, graph.heads, graph.kv_heads, 2.0, -1.0, 5, {"method": "eap"})
-
-
-def random_circuit(graph: Graph, share: float, seed: int = 0) -> Circuit:
-    draw = torch.rand(graph.exists.shape, generator=torch.Generator().manual_seed(seed))
-    return Circuit.of(graph, graph.exists & (draw < share))
 
 
 def by_size(scores: Scores) -> list[tuple[float, str, str]]:

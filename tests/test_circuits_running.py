@@ -16,12 +16,13 @@ from circuits_helpers import (
     between,
     double,
     double_norms,
-    leaves_no_trace,
     only,
+    random_circuit,
     random_prompts,
+    random_scores,
     some_edges,
 )
-from helpers import DECODER_NAMES, DECODERS, assert_three_parts, tiny_decoder, without_shape_checks
+from helpers import DECODER_NAMES, DECODERS, assert_three_parts, tiny_decoder
 from torch import Tensor
 
 from mdmcourse.circuits import (
@@ -35,7 +36,7 @@ from mdmcourse.circuits import (
     run_circuit,
     run_circuits,
 )
-from mdmcourse.errors import CheckpointError, InputError
+from mdmcourse.errors import CheckpointError
 from mdmcourse.models import ARM, MDM
 
 PROMPTS = random_prompts(4)
@@ -55,16 +56,6 @@ def read(request: pytest.FixtureRequest) -> Callable[[Any], ARM | MDM]:
 @pytest.fixture
 def _in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     double_norms(monkeypatch)
-
-
-def random_circuit(graph: Graph, share: float, seed: int = 0) -> Circuit:
-    draw = torch.rand(graph.exists.shape, generator=torch.Generator().manual_seed(seed))
-    return Circuit.of(graph, graph.exists & (draw < share))
-
-
-def random_scores(graph: Graph, seed: int = 0) -> Scores:
-    values = torch.randn(graph.exists.shape, generator=torch.Generator().manual_seed(seed)) * graph.exists
-    return Scores(values, graph.layers, graph.heads, graph.kv_heads, 1.0, 0.0, 1, {})
 
 
 def replacements(hand: ByHand, ablation: str) -> dict[str, Tensor]:
@@ -289,103 +280,3 @@ def test_the_fractions_of_mib_are_the_default() -> None:
     model = ARM(tiny_decoder("gpt2"))
     found = faithfulness_curve(model, PROMPTS, random_scores(Graph.of(model)))
     assert found.fractions.tolist() == list(FRACTIONS) == [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
-
-
-# --- what is refused ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("graph", [Graph(3, 4, 2), Graph(2, 8, 2), Graph(2, 4, 1)], ids=repr)
-def test_a_circuit_of_another_shape_is_refused(graph: Graph) -> None:
-    model = ARM(tiny_decoder("llama", True))
-    for call in (
-        lambda: run_circuit(model, PROMPTS, Circuit.full(graph)),
-        lambda: run_circuits(model, PROMPTS, [Circuit.full(Graph.of(model)), Circuit.full(graph)]),
-        lambda: faithfulness_curve(model, PROMPTS, random_scores(graph), (0.5,)),
-    ):
-        with pytest.raises(InputError) as caught:
-            call()
-        assert_three_parts(caught.value, repr(graph))
-
-
-def test_circuits_of_both_kinds_of_readers_do_not_mix() -> None:
-    model = ARM(tiny_decoder("llama", True))
-    with pytest.raises(InputError) as caught:
-        run_circuits(model, PROMPTS, [Circuit.full(Graph.of(model, readers)) for readers in ("kv", "query")])
-    assert_three_parts(caught.value, "2 key-value", "4 key-value")
-
-
-@pytest.mark.parametrize(
-    ("settings", "seen"),
-    [
-        ({"fractions": ()}, "[]"),
-        ({"fractions": (0.1, 1.1)}, "1.1"),
-        ({"fractions": (-0.1, 1.0)}, "-0.1"),
-        ({"selection": "best"}, "'best'"),
-        ({"ablation": "noise"}, "'noise'"),
-        ({"batch_size": 0}, "batch_size=0"),
-        ({"batch_size": -1}, "batch_size=-1"),
-    ],
-    ids=str,
-)
-def test_settings_that_are_none_are_refused(settings: dict[str, Any], seen: str) -> None:
-    model = ARM(tiny_decoder("llama"))
-    with without_shape_checks(), pytest.raises(InputError) as caught:
-        faithfulness_curve(model, PROMPTS, random_scores(Graph.of(model)), **settings)
-    assert_three_parts(caught.value, seen)
-
-
-def test_no_prompts_are_refused() -> None:
-    model = ARM(tiny_decoder("llama"))
-    with pytest.raises(InputError) as caught:
-        run_circuit(model, PROMPTS.select(slice(0, 0)), Circuit.full(Graph.of(model)))
-    assert_three_parts(caught.value, "no prompts")
-
-
-# --- nothing stays behind -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("ablation", ABLATIONS)
-@pytest.mark.parametrize("readers", ["kv", "query"])
-def test_nothing_stays_behind(readers: Any, ablation: Any) -> None:
-    for family, grouped in (("qwen3", True), ("gpt2", False)):
-        decoder = tiny_decoder(family, grouped)
-        model = READINGS["full"](decoder)
-        with leaves_no_trace(decoder):
-            run_circuit(model, PROMPTS, random_circuit(Graph.of(model, readers), 0.5), ablation)
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-@pytest.mark.parametrize("call", [1, 2])
-def test_nothing_stays_behind_after_a_failure(call: int, error: type[BaseException]) -> None:
-    decoder, calls = tiny_decoder("llama", True), []
-
-    def metric(logits: Tensor, prompts: Any, clean: Tensor) -> Tensor:
-        calls.append(len(calls))
-        if len(calls) == call:
-            raise error("on purpose")
-        return logits[:, 5]
-
-    model = READINGS["full"](decoder)
-    circuits = [random_circuit(Graph.of(model, "query"), share) for share in (0.2, 0.5)]
-    with leaves_no_trace(decoder), pytest.raises(error, match="on purpose"):
-        run_circuits(model, PROMPTS, circuits, metric=metric)
-    assert len(calls) == call
-
-
-def test_a_failure_inside_the_decoder_leaves_nothing_behind() -> None:
-    """In the middle of a forward pass, with all hooks in place."""
-    decoder = tiny_decoder("llama", True)
-    model = READINGS["full"](decoder)
-    with leaves_no_trace(decoder):
-        calls: list[int] = []
-
-        def fail(*_: Any) -> None:
-            calls.append(1)
-            if len(calls) == 3:  # clean, corrupted, circuit
-                raise KeyboardInterrupt
-
-        handle = decoder.model.layers[1].register_forward_pre_hook(fail)
-        with pytest.raises(KeyboardInterrupt):
-            run_circuit(model, PROMPTS, random_circuit(Graph.of(model, "query"), 0.5))
-        handle.remove()
-    assert len(calls) == 3
