@@ -2,7 +2,8 @@
 
 from mdmcourse.widgets.attention import AttentionViewer
 from mdmcourse.widgets.circuits import CircuitViewer
+from mdmcourse.widgets.lens import LensViewer
 from mdmcourse.widgets.masking import MaskingExplorer
 from mdmcourse.widgets.unmasking import UnmaskingPlayer
 
-__all__ = ["AttentionViewer", "CircuitViewer", "MaskingExplorer", "UnmaskingPlayer"]
+__all__ = ["AttentionViewer", "CircuitViewer", "LensViewer", "MaskingExplorer", "UnmaskingPlayer"]

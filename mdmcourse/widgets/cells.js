@@ -120,6 +120,8 @@ function cellMap(parent, { rows, columns, label, cell, up = false, rowsAre, colu
     chosen = [row, column];
     ringAt();
     setAll(svg, { "aria-valuenow": row * columns.length + column, "aria-valuetext": words });
+    const from = place.x(column), seen = frame.scrollLeft;
+    if (from < seen || from + place.width > seen + frame.clientWidth) frame.scrollLeft = from - frame.clientWidth / 2;
   }
 
   // Marks outside of cells: {column} above its column, {row, column} in the cell's corner.

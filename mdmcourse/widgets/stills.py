@@ -117,3 +117,27 @@ def name_ticks(axis: Axes, which: str, names: Sequence[str], **look: Any) -> Non
     ticks(range(len(names)), [short_word(name, 12) for name in names], fontsize=8, **look)
     for label in (axis.get_xticklabels if which == "x" else axis.get_yticklabels)():
         label.set_parse_math(False)
+
+
+def lens_maps(panels: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Figure:
+    """The still form of `LensViewer`: the most probable token of each layer and position.
+
+    panels: "title", "tokens" and "top", for each layer and position (token, probability) best first, or None.
+    """
+    pos = len(panels[0]["tokens"])
+    size = (max(4.0, 0.55 * pos + 1.0) * len(panels), 0.28 * len(names) + 1.4)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False, layout="constrained")
+    for axis, panel in zip(axes[0], panels, strict=True):
+        chances = np.array([[cell[0][1] if cell else np.nan for cell in row] for row in panel["top"]])
+        axis.imshow(chances, cmap="Blues", vmin=0, vmax=1, origin="lower", aspect="auto")
+        for layer, row in enumerate(panel["top"]):
+            for place, cell in enumerate(row):
+                word = short_word(cell[0][0], 7) if cell else "–"
+                colour = "white" if cell and cell[0][1] > 0.6 else "black"
+                axis.text(place, layer, word, color=colour, fontsize=7, ha="center", va="center", parse_math=False)
+        name_ticks(axis, "x", panel["tokens"], rotation=90)
+        axis.set_yticks(range(len(names)), names, fontsize=8)
+        axis.set_title(short_word(panel["title"], 40), parse_math=False)
+        axis.spines[:].set_visible(False)
+        axis.tick_params(length=0)
+    return shown_once(figure)

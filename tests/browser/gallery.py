@@ -10,7 +10,7 @@ import torch
 from mdmcourse import load_pair, sample_arm, sample_mdm
 from mdmcourse.circuits import attribute, compare, faithfulness_curve
 from mdmcourse.tasks import get_task
-from mdmcourse.widgets import AttentionViewer, CircuitViewer, MaskingExplorer, UnmaskingPlayer
+from mdmcourse.widgets import AttentionViewer, CircuitViewer, LensViewer, MaskingExplorer, UnmaskingPlayer
 
 SENTENCE = [
     "The",
@@ -36,6 +36,8 @@ class Data:
     tokenizer: Any
     tokens: dict[str, list[str]]
     attention: dict[str, Any]
+    lens: dict[str, Any]
+    follow: dict[str, int]
     tokens_of_steps: dict[str, list[list[str]]]
     steps: dict[str, Any]
     traces: dict[str, Any]
@@ -68,6 +70,19 @@ def attention(model: Any, tokens: Any) -> Any:
     return torch.cat(found)
 
 
+@torch.no_grad()
+def lens(model: Any, tokens: Any) -> Any:
+    """[layer, pos, vocab] of one sequence, aligned: what the stream says after each layer."""
+    found: list[Any] = []
+    decoder = model.decoder
+    states = decoder(**model.inputs(tokens), output_hidden_states=True, use_cache=False).hidden_states
+    for at, state in enumerate(states):
+        normed = state if at == len(states) - 1 else decoder.base_model.norm(state)  # the last one is normed already
+        logits = decoder.get_output_embeddings()(normed)[0]
+        found.append(torch.cat([torch.full_like(logits[:1], torch.nan), logits[:-1]]) if model.shift else logits)
+    return torch.stack(found)
+
+
 def words(tokenizer: Any, tokens: Any) -> list[str]:
     return [tokenizer.decode([token]) for token in tokens.tolist()]
 
@@ -85,6 +100,8 @@ def collect(prompts: int = 64) -> Data:
         pair.arm.tokenizer,
         tokens={title: words(pair.arm.tokenizer, given.clean[0]) for title in both},
         attention={title: attention(model, given.clean[:1]) for title, model in both.items()},
+        lens={title: lens(model, given.clean[:1]) for title, model in both.items()},
+        follow={"answer": int(given.answer[0]), "distractor": int(given.distractor[0])},
         **by_step(pair),
         traces=traces(pair),
         scores=scores,
@@ -110,6 +127,7 @@ def gallery(data: Data) -> dict[str, Any]:
         "masking": MaskingExplorer(SENTENCE, t=0.4),
         "attention": AttentionViewer(data.attention, data.tokens, layer=0, head=2),
         "attention-steps": AttentionViewer(data.steps, data.tokens_of_steps, layer=2, head=1),
+        "lens": LensViewer(data.lens, data.tokens, data.tokenizer, data.follow),
         "unmasking": UnmaskingPlayer(data.traces, data.tokenizer),
         "circuits-20": CircuitViewer(data.scores, data.comparisons, data.faithfulness, k=20),
         "circuits-400": CircuitViewer(data.scores, data.comparisons, data.faithfulness, k=400),
