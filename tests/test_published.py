@@ -33,8 +33,9 @@ from layouts import (
 from safetensors.torch import load_file, save_file
 
 from mdmcourse.errors import CheckpointError, InputError
-from mdmcourse.models import MDM, load, load_pair, registry
+from mdmcourse.models import ARM, MDM, load, load_pair, registry
 from mdmcourse.models.published import load_published
+from mdmcourse.paths import cache_dir
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*holds no tokenizer")
 MODELS = registry()["models"]
@@ -107,6 +108,15 @@ def test_a_llama_with_the_names_of_diffugpt(tmp_path: Path) -> None:
     diffullama_renamed(source, tmp_path)
     loaded = load_published(tiny_entry("diffullama"), tmp_path)
     assert_close(loaded.decoder(random_tokens()).logits, source(random_tokens()).logits, atol=0)
+
+
+def test_the_one_real_checkpoint_at_hand(smollm2: ARM) -> None:
+    """With the registry's sizes enforced, as for what comes from the hub."""
+    directory = cache_dir() / "smollm2-135m"
+    loaded = load_published(MODELS["smollm2-135m"], directory, from_hub=True)
+    assert loaded.tokenizer.get_vocab() == smollm2.tokenizer.get_vocab()
+    for ours, theirs in zip(loaded.decoder.parameters(), smollm2.decoder.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_a_head_that_equals_the_embedding_stays_one_with_it(tmp_path: Path) -> None:

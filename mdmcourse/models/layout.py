@@ -99,8 +99,8 @@ def weight_files(directory: Path) -> dict[str, set[str] | None]:
             raise CheckpointError(
                 f"{directory} holds its weights as {', '.join(pickles[:3])}: a pickle, and no safetensors.",
                 "Reading a pickle can run any program that is hidden in it, so this package does not.",
-                "Look for a revision with safetensors; or convert it where you trust it (torch.load(..., "
-                "weights_only=True), then safetensors.torch.save_file) and give that folder: load(NAME, weights=...).",
+                "Look for a revision with safetensors; or convert it where you trust it (PyTorch's load with "
+                "weights_only=True, then safetensors.torch.save_file) and give that folder: load(NAME, weights=...).",
             )
         raise CheckpointError(
             f"{directory} holds no {WEIGHTS} and no {INDEX}.",
