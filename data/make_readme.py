@@ -16,7 +16,7 @@ from typing import Any
 from mdmcourse.models import registry
 from mdmcourse.models.lowrank import Adapter
 from mdmcourse.storage import sha256, write_text
-from mdmcourse.study.evaluate import evaluate_pair
+from mdmcourse.study.evaluate import evaluate_pair, share
 from mdmcourse.study.posttrain import Recipe, recipe_path
 
 HERE = Path(__file__).parent
@@ -57,12 +57,15 @@ with the right tokens before it in view, an MDM with the whole answer masked. An
 REAL = f"""
 {MARK}
 
-`mdmcourse evaluate PAIR --prompts {PROMPTS}`. Shares right, with 95 % intervals over prompts: answers to {PROMPTS}
-held-out prompts a task, and 30 % of the tokens of held-out text, which an ARM is asked for from left to right and an
-MDM all at once. *attention-switched* is the ARM read as an MDM, with no training: what the training itself did is the
-difference from there.
+`mdmcourse evaluate PAIR --prompts {PROMPTS}`. Shares, with 95 % intervals over prompts: of {PROMPTS} held-out prompts a
+task that are answered right, and of those at which the answer scores higher than the distractor (*preferred*: the sign
+of the logit difference, for which circuits are found); and of the tokens of held-out text, 30 % of which an ARM is
+asked for from left to right, and an MDM all at once. *attention-switched* is the ARM read as an MDM, with no training:
+what the training itself did is the difference from there.
 
 """
+
+WHOLE, PREFERRED = ("whole_answer", "interval"), ("preferred", "preferred_interval")
 
 
 def toys() -> Iterator[str]:
@@ -82,23 +85,19 @@ def real() -> Iterator[str]:
         if "base" not in about:
             continue
         result = evaluate_pair(name, n=PROMPTS)
-        columns = [*about["tasks"], *(["30 % of text"] if "infilling" in result else [])]
         yield f"### {name}\n"
         yield f"{about['title']}.\n"
-        yield f"| member | {' | '.join(columns)} |"
-        yield "|---" * (1 + len(columns)) + "|"
+        yield "| member | task | right | preferred |\n|---|---|---|---|"
         for member, tasks in result["members"].items():
-            cells = [share(row["whole_answer"], row["interval"]) for row in tasks.values()]
+            for task, row in tasks.items():
+                right, preferred = (share(row[a], row[b]) for a, b in (WHOLE, PREFERRED))
+                yield f"| {member} | {task} | {right} | {preferred} |"
             if "infilling" in result:
-                cells.append(share(result["infilling"][member]["share"], result["infilling"][member]["interval"]))
-            yield f"| {member} | {' | '.join(cells)} |"
+                found = result["infilling"][member]
+                yield f"| {member} | 30 % of text | {share(found['share'], found['interval'])} | |"
         yield "\nOn the way, on few prompts:\n"
         yield from curves(name, about)
         yield ""
-
-
-def share(value: float, interval: tuple[float, float]) -> str:
-    return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 
 def curves(name: str, about: dict[str, Any]) -> Iterator[str]:

@@ -136,7 +136,7 @@ def _pairs(options: argparse.Namespace) -> int:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from mdmcourse.models.registry import entry
-    from mdmcourse.study.evaluate import evaluate_pair
+    from mdmcourse.study.evaluate import as_text, evaluate_pair
 
     seeds = options.seed or entry("pairs", options.pair).get("seeds", [0])
     results = [evaluate_pair(options.pair, seed, n=options.prompts, device=options.device) for seed in seeds]
@@ -144,27 +144,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         print(json.dumps(results, indent=1))
         return 0
     print(f"{options.pair}: {options.prompts} held-out prompts a task; intervals: 95 %, over prompts")
-    print(f"{'seed':>4}  {'member':<19} {'task':<14} {'first token':>11}  {'whole answer':<20} each token, one pass")
-    for result in results:
-        for member, tasks in result["members"].items():
-            for task, row in tasks.items():
-                each = " ".join(f"{value:.3f}" for value in row["each_token"])
-                whole = f"{row['whole_answer']:.3f} [{row['interval'][0]:.3f}, {row['interval'][1]:.3f}]"
-                print(f"{result['seed']:>4}  {member:<19} {task:<14} {row['first_token']:>11.3f}  {whole:<20} {each}")
-        for member, row in result.get("infilling", {}).items():
-            share = f"{row['share']:.3f} [{row['interval'][0]:.3f}, {row['interval'][1]:.3f}]"
-            print(
-                f"{result['seed']:>4}  {member:<19} {'30 % of text':<14} {'':>11}  {share:<20} {row['tokens']:,} tokens"
-            )
-    print(
-        "first token: the first that is asked for (in countdown the first operator), it and all after it masked;\n"
-        "whole answer: written by the model itself;\n"
-        "each token, one pass: an ARM sees the right ones before it, an MDM none"
-    )
-    if any("infilling" in result for result in results):
-        print(
-            "30 % of text: masked tokens of held-out text; an ARM sees all before each, an MDM all that is not masked"
-        )
+    print(as_text(results))
     return 0
 
 

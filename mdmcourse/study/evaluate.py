@@ -31,6 +31,8 @@ class Accuracy:
     ----------
     first_token: the answer has the highest logit at the analysed token, everything of the answer from there on masked.
         That is the first token of the answer that is not given: y1 in chain, the first operator in Countdown.
+    preferred: the answer has a higher logit there than the distractor: the sign of the logit difference, which circuits
+        are found for. `preferred_interval`: 95 %, over prompts (Wilson's).
     whole_answer: the answer that the model writes, greedily, passes the task's checker: an ARM from left to right, an
         MDM one token a step in the order of confidence.
     interval: of whole_answer: 95 %, over prompts (Wilson's).
@@ -40,6 +42,8 @@ class Accuracy:
     """
 
     first_token: float
+    preferred: float
+    preferred_interval: tuple[float, float]
     whole_answer: float
     interval: tuple[float, float]
     each_token: list[float]
@@ -47,16 +51,18 @@ class Accuracy:
 
 
 @torch.no_grad()
-def first_token_accuracy(model: LanguageModel, prompts: Prompts, batch_size: int = 256) -> float:
-    """Share of prompts at whose target the answer has the highest logit."""
-    right = 0
+def at_target(model: LanguageModel, prompts: Prompts, batch_size: int = 256) -> tuple[float, float]:
+    """Shares of prompts at whose target the answer has the highest logit, and a higher one than the distractor."""
+    highest = higher = 0
     for start in range(0, len(prompts), batch_size):
         part = slice(start, start + batch_size)
         clean, target = prompts.clean[part], prompts.target[part]
         where = torch.zeros_like(clean, dtype=torch.bool).scatter_(1, target[:, None], True)
-        logits = model.logits_at(clean.to(model.device), where.to(model.device))
-        right += int((logits.argmax(dim=-1).cpu() == prompts.answer[part]).sum())
-    return right / len(prompts)
+        logits = model.logits_at(clean.to(model.device), where.to(model.device)).cpu()
+        answer, distractor = (logits.gather(1, ids[part, None]) for ids in (prompts.answer, prompts.distractor))
+        highest += int((logits.argmax(dim=-1) == prompts.answer[part]).sum())
+        higher += int((answer > distractor).sum())
+    return highest / len(prompts), higher / len(prompts)
 
 
 @torch.no_grad()
@@ -100,10 +106,17 @@ def accuracy(model: LanguageModel, task: Task, n: int = 500, *, seed: int = 0, m
     sequences = encode_examples(examples, model.tokenizer)
     mask_id = getattr(model, "mask_id", mask_id)
     prompts = task.prompts(model.tokenizer, n, seed=seed, mask_id=mask_id, or_fewer=True)
+    first_token, preferred = at_target(model, prompts)
     written = write_answers(model, sequences)
     right = sum(task.check(example, answer) for example, answer in zip(examples, written, strict=True))
     return Accuracy(
-        first_token_accuracy(model, prompts), right / n, wilson(right, n), token_accuracy(model, sequences), n
+        first_token,
+        preferred,
+        wilson(round(preferred * len(prompts)), len(prompts)),
+        right / n,
+        wilson(right, n),
+        token_accuracy(model, sequences),
+        n,
     )
 
 
@@ -136,6 +149,39 @@ def evaluate_pair(name: str, seed: int = 0, *, n: int = 500, device: str | None 
         held_out = held_out.select(chosen)
         result["infilling"] = {member: _infilled(model, held_out, mask_id) for member, model in pair.members.items()}
     return result
+
+
+LEGEND = """\
+first token: the first that is asked for (in countdown the first operator), it and all after it masked
+preferred: there, the answer scores higher than the distractor: the logit difference is positive
+whole answer: written by the model itself
+each token, one pass: an ARM sees the right ones before it, an MDM none"""
+OF_TEXT = "30 % of text: masked tokens of held-out text; an ARM sees all before each, an MDM all that is not masked"
+
+
+def as_text(results: list[dict[str, Any]]) -> str:
+    """What `evaluate_pair` found, as tables for a terminal: one a seed, and what their columns mean."""
+    lines = []
+    for result in results:
+        head = f"{'task':<14} {'first token':>11} {'preferred':>22}  {'whole answer':<20} each token, one pass"
+        lines.append(f"seed {result['seed']:<19} {head}")
+        for member, tasks in result["members"].items():
+            for task, row in tasks.items():
+                each = " ".join(f"{value:.3f}" for value in row["each_token"])
+                preferred = share(row["preferred"], row["preferred_interval"])
+                whole = share(row["whole_answer"], row["interval"])
+                lines.append(
+                    f"  {member:<22} {task:<14} {row['first_token']:>11.3f} {preferred:>22}  {whole:<20} {each}"
+                )
+        for member, row in result.get("infilling", {}).items():
+            found = share(row["share"], row["interval"])
+            lines.append(f"  {member:<22} {'30 % of text':<14} {'':>34}  {found:<20} {row['tokens']:,} tokens")
+    return "\n".join([*lines, LEGEND, *([OF_TEXT] if any("infilling" in result for result in results) else [])])
+
+
+def share(value: float, interval: tuple[float, float]) -> str:
+    """A share and its interval, as in every table."""
+    return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 
 def _infilled(model: LanguageModel, held_out: Sequences, mask_id: int) -> dict[str, Any]:

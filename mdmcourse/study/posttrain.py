@@ -27,7 +27,7 @@ from mdmcourse.models.registry import load
 from mdmcourse.naming import suggest
 from mdmcourse.paths import data_dir
 from mdmcourse.sequences import Sequences
-from mdmcourse.study.evaluate import first_token_accuracy, write_answers
+from mdmcourse.study.evaluate import at_target, write_answers
 from mdmcourse.study.infilling import infilling, windows
 from mdmcourse.study.text import read_text
 from mdmcourse.tasks import get_task
@@ -202,8 +202,10 @@ class _Probe:
     def __call__(self, model: LanguageModel) -> dict[str, float]:
         if self.recipe.task is None:
             right, _ = infilling(model, self.text, mask_id=self.recipe.mask_id)
-            found = {name: first_token_accuracy(model, prompts) for name, prompts in self.prompts.items()}
-            return {"infilling": right.float().mean().item(), **found}
+            found = {"infilling": right.float().mean().item()}
+            for name, prompts in self.prompts.items():
+                found[name], found[f"{name} preferred"] = at_target(model, prompts)
+            return found
         task = get_task(self.recipe.task)
         written = write_answers(model, self.answers)
         solved = [task.check(example, answer) for example, answer in zip(self.examples, written, strict=True)]

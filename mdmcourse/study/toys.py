@@ -24,7 +24,7 @@ from mdmcourse.models.checkpoint import load_model, save_model
 from mdmcourse.models.reading import ARM, MDM, LanguageModel
 from mdmcourse.models.toy import ToyConfig, toy_arm
 from mdmcourse.sequences import Sequences
-from mdmcourse.study.evaluate import first_token_accuracy
+from mdmcourse.study.evaluate import at_target
 from mdmcourse.tasks import get_task, toy_tokenizer
 
 MEMBERS = ("arm", "mdm", "mdm-second-seed", "arm-trained-on")
@@ -120,7 +120,7 @@ def train_member(
     prompts = {name: get_task(name).prompts(model.tokenizer, 256) for name in recipe.tasks}
 
     def evaluate(model: LanguageModel) -> dict[str, float]:
-        return {name: first_token_accuracy(model, prompts[name]) for name in prompts}
+        return {name: at_target(model, prompts[name])[0] for name in prompts}
 
     if isinstance(model, MDM):
         objective = masked_objective(weight=recipe.weight, t_min=recipe.t_min)
