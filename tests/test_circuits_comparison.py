@@ -23,6 +23,7 @@ from mdmcourse.circuits.comparison import (
 from mdmcourse.cli import main
 from mdmcourse.errors import InputError
 from mdmcourse.models import ARM, MDM
+from mdmcourse.study.circuits import as_text, without_nan
 from mdmcourse.tasks import get_task
 
 GRAPH = Graph(layers=2, heads=4, kv_heads=2)
@@ -188,13 +189,41 @@ def test_what_cannot_be_compared_is_refused():
 
 def test_the_command_tells_of_every_member(capsys):
     assert main(["circuits", "toy-chain", "chain", "--prompts", "8", "--steps", "2", "--top", "3", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    told = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)  # JSON knows no NaN
     assert set(told["members"]) == {"arm", "mdm", "mdm-second-seed", "arm-trained-on", "attention-switched"}
     for row in told["members"].values():
         assert row["faithfulness"][-1] == pytest.approx(1)
         assert len(row["top_edges"]) == 3
         assert {"cpr", "cmd", "kept"} <= row.keys()
     assert set(told["comparisons"]) == {f"arm ~ {member}" for member in told["members"] if member != "arm"}
+    with_mdm = told["comparisons"]["arm ~ mdm"]
+    assert set(with_mdm["cross_faithfulness"]) == {
+        f"circuit of {whose} in {where}" for whose in ("arm", "mdm") for where in ("arm", "mdm")
+    }
+    assert set(with_mdm["measures"]["gini_edges"]) == {"arm", "mdm", "difference"}
+    own = [value for value, _, _ in with_mdm["cross_faithfulness"]["circuit of mdm in mdm"]]
+    assert own == pytest.approx(told["members"]["mdm"]["faithfulness"], abs=1e-6)
+    text = as_text(told)
+    for shown in (*told["members"], *told["comparisons"], told["members"]["mdm"]["top_edges"][0][0]):
+        assert shown in text
+    explained = text.partition("How to read it")[2]
+    for word in ("logit difference", "error of the integral", "CPR, CMD", "ceilings", "chance", "[low, high]"):
+        assert word in explained
+    assert " one " not in text.partition("How to read it")[0]  # models are called by their names
+    assert max(map(len, text.splitlines())) < 160
+
+
+def test_what_is_no_number_is_none_in_json_and_told_in_words():
+    """The faithfulness of a circuit of a model that does no better with all its edges than with none."""
+    nan, row = float("nan"), [0.1, 1.0]
+    member = {"clean": 1.0, "corrupted": 1.0, "integration_error": nan, "edges": 10, "fractions": row, "kept": [1, 10]}
+    member |= {"faithfulness": [nan, float("inf")], "cpr": nan, "cmd": nan, "top_edges": [("input->logits", 1.0)]}
+    result = {"name": "made up", "task": "ioi", "seed": 0, "prompts": 1, "members": {"arm": member}, "comparisons": {}}
+    told = without_nan(result)
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    text = as_text(told)
+    assert "error of the integral unknown" in text
+    assert "CPR n/a, CMD n/a" in text
 
 
 def test_the_command_refuses_a_task_that_the_pair_never_saw(capsys):
