@@ -4,6 +4,7 @@ from mdmcourse.widgets.attention import AttentionViewer
 from mdmcourse.widgets.circuits import CircuitViewer
 from mdmcourse.widgets.lens import LensViewer
 from mdmcourse.widgets.masking import MaskingExplorer
+from mdmcourse.widgets.patching import PatchingViewer
 from mdmcourse.widgets.unmasking import UnmaskingPlayer
 
-__all__ = ["AttentionViewer", "CircuitViewer", "LensViewer", "MaskingExplorer", "UnmaskingPlayer"]
+__all__ = ["AttentionViewer", "CircuitViewer", "LensViewer", "MaskingExplorer", "PatchingViewer", "UnmaskingPlayer"]

@@ -86,7 +86,7 @@ function render({ model, el }) {
       hover: (query, key) => { hovered = query === undefined ? null : [query, key]; describe(...chosen()); },
     });
     part.one.lay();
-    if (hadFocus) part.box.querySelector("svg").focus();
+    if (hadFocus) part.box.querySelector("[role=slider]").focus();
   }
 
   function layOut() {

@@ -46,6 +46,7 @@ function cellMap(parent, { rows, columns, label, cell, up = false, rowsAre, colu
     "aria-valuemax": rows.length * columns.length - 1,
   }, stage);
   keepKeys(svg);
+  const side = shape("svg", { class: "mdm-rownames", "aria-hidden": "true" }, stage); // stays while the cells scroll
   let place, boxes, texts, ring, chosen = [0, 0];
 
   function lay() {
@@ -57,7 +58,7 @@ function cellMap(parent, { rows, columns, label, cell, up = false, rowsAre, colu
     const names = columns.map((name) => cut(name, 78));
     const upright = names.some((name) => widthOf(name) > width - 2);
     const every = upright ? Math.ceil(13 / width) : 1; // names that would cover each other are left out
-    const top = (upright ? Math.max(...names.map(widthOf)) : 12) + (columnsAre ? 26 : 10);
+    const top = (upright ? Math.max(...names.map(widthOf)) + 6 : 12) + (columnsAre ? 26 : 10);
     const y = (row) => top + height * (up ? rows.length - 1 - row : row);
     place = { left, top, width, height, x: (column) => left + width * column, y };
     const size = { width: left + width * columns.length + right, height: top + height * rows.length + 12 };
@@ -65,10 +66,12 @@ function cellMap(parent, { rows, columns, label, cell, up = false, rowsAre, colu
     setAll(svg, { width: size.width, height: size.height });
     svg.replaceChildren();
     if (columnsAre) shape("text", { x: left, y: 11, class: "mdm-axis" }, svg, columnsAre);
-    if (rowsAre) shape("text", { x: 0, y: top - 6, class: "mdm-axis" }, svg, rowsAre);
+    setAll(side, { width: left - 2, height: size.height });
+    side.replaceChildren();
+    if (rowsAre) shape("text", { x: 0, y: top - 6, class: "mdm-axis" }, side, rowsAre);
     rows.forEach((name, row) => {
       if (row % Math.ceil(12 / height)) return;
-      shape("text", { x: left - 5, y: y(row) + height / 2 + 4, "text-anchor": "end" }, svg, cut(name, left - 8));
+      shape("text", { x: left - 5, y: y(row) + height / 2 + 4, "text-anchor": "end" }, side, cut(name, left - 8));
     });
     names.forEach((name, column) => {
       if (column % every) return;
@@ -89,7 +92,7 @@ function cellMap(parent, { rows, columns, label, cell, up = false, rowsAre, colu
     ringAt();
   }
 
-  // Colour every cell. `look(row, column)` gives { share, text, void }: void cells have no value.
+  // Colour every cell. `look(row, column)` gives { share, text, whole, void }: void cells have no value, whole texts are not cut.
   function paint(colours, look) {
     if (picture) {
       const context = canvas.getContext("2d");
@@ -100,15 +103,16 @@ function cellMap(parent, { rows, columns, label, cell, up = false, rowsAre, colu
       return;
     }
     rows.forEach((_, row) => columns.forEach((__, column) => {
-      const { share = 0, text = "", void: empty = false } = look(row, column);
+      const { share = 0, text = "", void: empty = false, whole = false } = look(row, column);
+      const fits = whole && widthOf(text) > place.width - 2 ? "" : text; // half a number would be another one
       const { fill, ink } = shade(colours, share);
       boxes[row][column].classList.toggle("mdm-void", empty);
       boxes[row][column].style.fill = empty ? "" : fill;
-      if (!text && !texts[row][column]) return;
+      if (!fits && !texts[row][column]) return;
       texts[row][column] ??= shape("text", {
         x: place.x(column) + place.width / 2, y: place.y(row) + place.height / 2 + 4, "text-anchor": "middle", class: "mdm-in",
       }, svg);
-      texts[row][column].textContent = cut(text, place.width - 4);
+      texts[row][column].textContent = cut(fits, place.width - (whole ? 2 : 4));
       texts[row][column].style.fill = empty ? "" : ink;
     }));
     svg.append(ring);

@@ -34,8 +34,10 @@ function render({ model, el }) {
       choose: (layer, pos) => save({ layer, pos }),
       hover: (layer, pos) => { hovered = layer === undefined ? null : [layer, pos]; describe(); },
     });
-    return { map, about: element("div", "mdm-about", column) };
+    return { map };
   });
+  const abouts = element("div", "mdm-maps", root);
+  parts.forEach((part) => { part.about = element("div", "mdm-about mdm-map", abouts); });
 
   const index = () => Math.max(0, options.indexOf(model.get("followed")));
   const byRank = () => index() > 0 && model.get("measure") === "rank";
@@ -90,8 +92,8 @@ function render({ model, el }) {
     parts.forEach(({ about }, each) => {
       about.replaceChildren();
       const head = element("div", "mdm-head", about);
-      element("strong", null, head, names[layer]);
-      const where = element("span", "mdm-soft", head, `position ${pos}: `);
+      element("strong", null, head, models[each].title).dir = "auto";
+      const where = element("span", "mdm-soft", head, `${names[layer]}, position ${pos}: `);
       element("span", "mdm-word", where, models[each].tokens[pos]);
       const top = tops[each][layer][pos];
       if (!top) return element("div", null, about, "Nothing stands before it: no prediction.");

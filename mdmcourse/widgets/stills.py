@@ -141,3 +141,25 @@ def lens_maps(panels: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Figu
         axis.spines[:].set_visible(False)
         axis.tick_params(length=0)
     return shown_once(figure)
+
+
+def patched_cells(
+    panels: Sequence[Mapping[str, Any]], rows: Sequence[str], columns: Sequence[str], label: str
+) -> Figure:
+    """The still form of `PatchingViewer`: a map for each model, blue where a cell restores or destroys, orange where it
+    does the opposite, with its share. panels: "title", "note" and "shares" [row, column]."""
+    size = (max(2.6, 0.48 * len(columns) + 1.2) * len(panels) + 0.8, 0.3 * len(rows) + 1.6)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False, layout="constrained")
+    for axis, panel in zip(axes[0], panels, strict=True):
+        picture = axis.imshow(panel["shares"], cmap="PuOr", vmin=-1, vmax=1, origin="lower", aspect="auto")
+        for (row, column), share in np.ndenumerate(panel["shares"]):
+            colour = "white" if abs(share) > 0.65 else "black"
+            axis.text(column, row, f"{share:.2f}", color=colour, fontsize=7, ha="center", va="center")
+        name_ticks(axis, "x", columns, rotation=90)
+        name_ticks(axis, "y", rows)
+        axis.set_title(f"{short_word(panel['title'], 30)} ({panel['note']})", parse_math=False)
+        axis.spines[:].set_visible(False)
+        axis.tick_params(length=0)
+    bar = figure.colorbar(picture, ax=axes[0].tolist(), shrink=0.8)
+    bar.set_label(short_word(label, 60), parse_math=False)
+    return shown_once(figure)

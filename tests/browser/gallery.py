@@ -8,9 +8,16 @@ from typing import Any
 import torch
 
 from mdmcourse import load_pair, sample_arm, sample_mdm
-from mdmcourse.circuits import attribute, compare, faithfulness_curve
+from mdmcourse.circuits import activation_patching, attribute, compare, faithfulness_curve
 from mdmcourse.tasks import get_task
-from mdmcourse.widgets import AttentionViewer, CircuitViewer, LensViewer, MaskingExplorer, UnmaskingPlayer
+from mdmcourse.widgets import (
+    AttentionViewer,
+    CircuitViewer,
+    LensViewer,
+    MaskingExplorer,
+    PatchingViewer,
+    UnmaskingPlayer,
+)
 
 SENTENCE = [
     "The",
@@ -36,6 +43,8 @@ class Data:
     tokenizer: Any
     tokens: dict[str, list[str]]
     attention: dict[str, Any]
+    prompts: Any
+    patchings: dict[str, dict[str, Any]]
     lens: dict[str, Any]
     follow: dict[str, int]
     tokens_of_steps: dict[str, list[list[str]]]
@@ -100,6 +109,16 @@ def collect(prompts: int = 64) -> Data:
         pair.arm.tokenizer,
         tokens={title: words(pair.arm.tokenizer, given.clean[0]) for title in both},
         attention={title: attention(model, given.clean[:1]) for title, model in both.items()},
+        prompts=given,
+        patchings={
+            "residual": {title: activation_patching(model, given) for title, model in both.items()},
+            "heads": {
+                title: activation_patching(model, given, "heads", direction="noise") for title, model in both.items()
+            },
+            "MLPs": {
+                title: activation_patching(model, given, "mlps", by_position=False) for title, model in both.items()
+            },
+        },
         lens={title: lens(model, given.clean[:1]) for title, model in both.items()},
         follow={"answer": int(given.answer[0]), "distractor": int(given.distractor[0])},
         **by_step(pair),
@@ -128,6 +147,7 @@ def gallery(data: Data) -> dict[str, Any]:
         "attention": AttentionViewer(data.attention, data.tokens, layer=0, head=2),
         "attention-steps": AttentionViewer(data.steps, data.tokens_of_steps, layer=2, head=1),
         "lens": LensViewer(data.lens, data.tokens, data.tokenizer, data.follow),
+        "patching": PatchingViewer(data.patchings, data.prompts, data.tokenizer),
         "unmasking": UnmaskingPlayer(data.traces, data.tokenizer),
         "circuits-20": CircuitViewer(data.scores, data.comparisons, data.faithfulness, k=20),
         "circuits-400": CircuitViewer(data.scores, data.comparisons, data.faithfulness, k=400),
