@@ -6,6 +6,7 @@ more: it stands beside it.) Memory is what the process holds at the highest, les
 
     .venv/bin/python benchmarks/circuits.py                 time and memory on SmolLM2-135M, float32 and bfloat16
     .venv/bin/python benchmarks/circuits.py --integration   rules of integration, toys and SmolLM2-135M
+    .venv/bin/python benchmarks/circuits.py --processes     one process against two on the same prompts
     .venv/bin/python benchmarks/circuits.py --shapes        objects of Llama-2-7B's size, and memory plans for 7B pairs
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -27,11 +29,14 @@ from mdmcourse.circuits import FRACTIONS, MACHINES, Graph, Scores, attribute, fa
 from mdmcourse.circuits.adapter import frozen
 from mdmcourse.circuits.capture import target_logits
 from mdmcourse.circuits.plan import this_machine
+from mdmcourse.circuits.quadrature import Rule
 from mdmcourse.models import ARM
+from mdmcourse.models.reading import LanguageModel
 from mdmcourse.tasks import get_task
 from mdmcourse.tasks.task import Prompts
 
 STEPS = 5
+UNSEEN = 16  # stands for masked tokens of an ARM without a mask token: they come after what it reads
 
 
 def bare_forward(model: ARM, prompts: Prompts) -> None:
@@ -59,12 +64,13 @@ def usual_backward(model: ARM, prompts: Prompts) -> None:
 
 
 def curve(model: ARM, prompts: Prompts) -> None:
-    """A curve at MIB's ten sizes, of circuits from scores of a few prompts."""
-    scores = SCORES.get("scores") or SCORES.setdefault("scores", attribute(model, prompts.select(slice(0, 2)), "eap"))
-    faithfulness_curve(model, prompts, scores, batch_size=len(prompts))
+    """A curve at MIB's ten sizes, of circuits from scores of a few prompts, which are made once."""
+    if "scores" not in MADE:
+        MADE["scores"] = attribute(model, prompts.select(slice(0, 2)), "eap")
+    faithfulness_curve(model, prompts, MADE["scores"], batch_size=len(prompts))
 
 
-SCORES: dict[str, Scores] = {}
+MADE: dict[str, Scores] = {}
 WORK: dict[str, Callable[[ARM, Prompts], object]] = {
     "bare forward": bare_forward,
     "bare forward + backward": bare_backward,
@@ -92,7 +98,7 @@ def measure(dtype: str, name: str, rounds: int, count: int) -> dict[str, float]:
     """Seconds (median) and peak bytes of one kind of work. In a process of its own: see `main`."""
     model = load("smollm2-135m", dtype=getattr(torch, dtype))
     assert isinstance(model, ARM)
-    prompts = get_task("ioi").prompts(model.tokenizer, count, mask_id=16)
+    prompts = get_task("ioi").prompts(model.tokenizer, count, mask_id=UNSEEN)
     work = WORK[name]
     work(model, prompts.select(slice(0, 2)))  # warm-up
     before = reset()
@@ -124,30 +130,71 @@ def time_and_memory(dtypes: list[str], rounds: int, count: int) -> None:
         print(f"{dtype}, faithfulness curve, each of its {points} runs / bare forward: time {point:.2f}", flush=True)
 
 
+RULES: list[tuple[Rule, int]] = [
+    ("left", 5), ("right", 5), ("midpoint", 5), ("gauss-legendre", 5), ("gauss-legendre", 10), ("gauss-legendre", 20),
+]  # fmt: skip
+
+
 def integration() -> None:
-    """Sum of the embedding's edges by rule, against 200 Gauss-Legendre points and the exact m(clean) - m(corrupted)."""
-    cases = []
+    """Sum of the scores of the embedding's edges, by rule and number of points: how far it is off, as a share of what
+    200 Gauss-Legendre points give. The exact value stands beside it: m(clean) - m(corrupted)."""
+    cases: list[tuple[str, LanguageModel, str, int]] = []
     for name, tasks in (("toy-countdown", ("ioi", "countdown")), ("toy-chain", ("ioi", "chain"))):
         pair = load_pair(name)
         cases += [(f"{name} {kind} {task}", pair.members[kind], task, 64) for task in tasks for kind in ("arm", "mdm")]
-    smollm = load("smollm2-135m")
-    cases.append(("smollm2-135m arm ioi", smollm, "ioi", 8))
-    print(f"{'':<30} {'200 points':>11} {'exact':>8}   relative error with 5 points")
-    print(f"{'':<51}   {'left':>8} {'right':>8} {'midpoint':>8} {'g.-leg.':>8}   with 10: {'left':>8} {'g.-leg.':>8}")
+    cases.append(("smollm2-135m arm ioi", load("smollm2-135m"), "ioi", 8))
+    heads = "".join(f"{rule.replace('gauss-legendre', 'g.-leg.'):>9} {steps:>2}" for rule, steps in RULES)
+    print(f"{'':<28}{'exact':>9}{'200':>9}{heads}")
     for label, model, task, count in cases:
-        prompts = get_task(task).prompts(model.tokenizer, count, mask_id=getattr(model, "mask_id", 16))
+        prompts = get_task(task).prompts(model.tokenizer, count, mask_id=getattr(model, "mask_id", UNSEEN))
         many = attribute(model, prompts, steps=200)
-        total = float(many.values[0].sum())
-        exact = many.clean - many.corrupted
-        error = {
-            (rule, steps): float(attribute(model, prompts, steps=steps, rule=rule).values[0].sum()) / total - 1
-            for rule, steps in [
-                ("left", 5), ("right", 5), ("midpoint", 5), ("gauss-legendre", 5), ("left", 10), ("gauss-legendre", 10),
-            ]
-        }  # fmt: skip
-        row = " ".join(f"{value:>+8.1%}" for (_, steps), value in error.items() if steps == 5)
-        ten = " ".join(f"{value:>+8.1%}" for (_, steps), value in error.items() if steps == 10)
-        print(f"{label:<30} {total:>11.3f} {exact:>8.3f}   {row}            {ten}", flush=True)
+        total, exact = float(many.values[0].sum()), many.clean - many.corrupted
+        row = ""
+        for rule, steps in RULES:
+            found = float(attribute(model, prompts, steps=steps, rule=rule).values[0].sum())
+            # Where corruption costs nothing there is no share of it.
+            row += f"{found / total - 1:>+12.1%}" if abs(exact) > 0.1 else f"{'-':>12}"
+        print(f"{label:<28}{exact:>9.3f}{total:>9.3f}{row}", flush=True)
+
+
+def attribute_in_this_process(count: int) -> None:
+    """One attribution, divided among as many processes as this one was started with: a line of JSON from each."""
+    torch.set_num_threads(1)
+    arm = load_pair("toy-countdown").arm
+    prompts = get_task("countdown").prompts(arm.tokenizer, count)
+    attribute(arm, prompts.select(slice(0, 2)), steps=1, batch_size=1)  # warm-up; and processes meet
+    started, worked = time.perf_counter(), time.process_time()
+    scores = attribute(arm, prompts, steps=STEPS, batch_size=64)
+    seconds, work = time.perf_counter() - started, time.process_time() - worked
+    line = json.dumps({"seconds": seconds, "work": work, "sum": float(scores.values.sum())})
+    sys.stdout.write(f"{line}\n")  # in one piece: the other process writes too
+
+
+def processes(rounds: int, count: int) -> None:
+    """The same prompts in one process and in two, one thread each, by turns.
+
+    Beside the time on the clock stands that of the processor, of whichever process had more of it: where other programs
+    run too, two processes get a larger share of the machine than one, and the clock alone would flatter them.
+    """
+    launchers = {1: [], 2: ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]}
+    found: dict[int, list[dict[str, float]]] = {1: [], 2: []}
+    for _ in range(rounds):
+        for number, launcher in launchers.items():
+            command = [sys.executable, *launcher, __file__, "--in-this-process", "--prompts", str(count)]
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+            each = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
+            slowest = {name: max(one[name] for one in each) for name in each[0]}
+            found[number].append(slowest)
+            print(f"in {number}: {slowest['seconds']:.2f} s, processor {slowest['work']:.2f} s", flush=True)
+    clock, work = (
+        statistics.median(one[name] for one in found[1]) / statistics.median(two[name] for two in found[2])
+        for name in ("seconds", "work")
+    )
+    print(
+        f"toy-countdown ARM, countdown, {count} prompts, m = {STEPS}, one thread a process: one process / two: "
+        f"clock {clock:.2f}, processor {work:.2f}; sums of scores {found[1][0]['sum']:.6f}, {found[2][0]['sum']:.6f}"
+    )
 
 
 def shapes() -> None:
@@ -175,21 +222,27 @@ def shapes() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--integration", action="store_true")
+    parser.add_argument("--processes", action="store_true")
     parser.add_argument("--shapes", action="store_true")
     parser.add_argument("--dtype", action="append", choices=("float32", "bfloat16"), help="default: both")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--prompts", type=int, help="default: 64, with --processes 512")
     parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--in-this-process", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         dtype, name, rounds, count = options.measure
         print(json.dumps(measure(dtype, name, int(rounds), int(count))))
     elif options.integration:
         integration()
+    elif options.in_this_process:
+        attribute_in_this_process(options.prompts)
+    elif options.processes:
+        processes(options.rounds, options.prompts or 512)
     elif options.shapes:
         shapes()
     else:
-        time_and_memory(options.dtype or ["float32", "bfloat16"], options.rounds, options.prompts)
+        time_and_memory(options.dtype or ["float32", "bfloat16"], options.rounds, options.prompts or 64)
 
 
 if __name__ == "__main__":
