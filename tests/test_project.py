@@ -23,8 +23,9 @@ FLOORS = {
     "diffusion": 2, "tasks": 2,
     "circuits": 3, "lens": 3,
     "study": 4, "figures": 4,
-    "exercises": 5, "widgets": 5, "doctor": 5,
-    "cli": 6,
+    "widgets": 5, "doctor": 5,
+    "exercises": 6,
+    "cli": 7,
 }  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""What has to be true of an answer, lesson by lesson."""

@@ -1,0 +1,219 @@
+"""What a learner gets back and reads, whatever they write; and that nothing they write hangs or spoils what follows."""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+
+from mdmcourse.errors import UnknownNameError
+from mdmcourse.exercises import credit, exercise, hint, progress, solution
+from mdmcourse.exercises.answers import lesson02 as answers
+from mdmcourse.exercises.checks.lesson02 import FORWARD_MASK
+from mdmcourse.exercises.exercise import ExerciseError, check
+from mdmcourse.exercises.limits import TimeUp, undisturbed, within
+
+
+def right(x: Any, t: Any, mask_id: int) -> Any:
+    return torch.where(torch.rand(x.shape) < t[:, None], mask_id, x)
+
+
+def called(answer: Any) -> Any:
+    answer.__name__ = "forward_mask"
+    return answer
+
+
+def test_a_right_answer_is_used(capsys: pytest.CaptureFixture[str]):
+    answer = called(right)
+    assert exercise(answer) is answer
+    assert capsys.readouterr().out == "✓ forward_mask: right. Your function is used from here on.\n"
+    assert credit(answer) == ""
+
+
+def test_what_is_not_attempted_is_to_do_and_the_course_goes_on(capsys: pytest.CaptureFixture[str]):
+    @exercise
+    def forward_mask(x: Any, t: Any, mask_id: int) -> Any:
+        raise NotImplementedError
+
+    said = capsys.readouterr().out
+    assert said.startswith("○ forward_mask: to do, about 8 minutes.")
+    assert said.count("\n") == 1
+    assert forward_mask(torch.tensor([[5, 6]]), torch.ones(1), 0).tolist() == [[0, 0]]
+    assert credit(forward_mask) == "drawn with the course's own forward_mask"
+    assert progress("02").rows[0]["attempts"] == 0
+
+
+def test_a_wrong_answer_is_told_what_does_not_hold_and_why(capsys: pytest.CaptureFixture[str]):
+    @exercise
+    def forward_mask(x: Any, t: Any, mask_id: int) -> Any:
+        print("in here")
+        x[torch.rand(x.shape) < t[:, None]] = mask_id
+        return x
+
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("✗ forward_mask: not yet. The course's own answer stands in")
+    assert said[1] == "  What does not hold: the input is not changed."
+    assert "200 tokens of x were others afterwards" in said[2]
+    assert "torch.where" in said[3]
+    assert said[-1] == "  (2 lines that it printed while it was checked are not shown.)"
+    assert credit(forward_mask)
+
+
+@pytest.mark.parametrize(
+    ("body", "seen"),
+    [
+        (lambda x, t, mask_id: x[0, 99999], "IndexError"),
+        (lambda x, t, mask_id: None, "a NoneType"),
+        (lambda x: x, "TypeError"),
+        (lambda x, t, mask_id: 1 / 0, "in the line `(lambda x, t, mask_id: 1 / 0"),
+        (lambda x, t, mask_id: "tokens", "a str"),
+        (lambda x, t, mask_id: ..., "a ellipsis"),
+    ],
+)
+def test_what_raises_or_returns_something_else_is_told(body: Any, seen: str):
+    verdict = check(FORWARD_MASK, body)
+    assert verdict.state == "wrong"
+    assert seen in verdict.seen
+
+
+def test_a_result_that_breaks_the_check_is_not_the_check_s_fault():
+    class Strange(torch.Tensor):
+        def __eq__(self, other: object) -> Any:
+            raise ValueError("not comparable")
+
+    verdict = check(FORWARD_MASK, lambda x, t, mask_id: x.clone().as_subclass(Strange))
+    assert verdict.state == "wrong"
+    assert "ValueError" in verdict.seen or "not comparable" in verdict.seen
+
+
+def test_an_endless_loop_is_stopped():
+    def forever(x: Any, t: Any, mask_id: int) -> Any:
+        while True:
+            pass
+
+    started = time.monotonic()
+    verdict = check(FORWARD_MASK, forever, seconds=0.3)
+    assert time.monotonic() - started < 20
+    assert verdict.state == "wrong"
+    assert verdict.failed is not None
+    assert verdict.failed.name == "it comes to an end"
+
+
+def test_a_loop_that_catches_everything_is_stopped_too():
+    seen = []
+
+    def stubborn(x: Any, t: Any, mask_id: int) -> Any:
+        for _ in range(3):
+            try:
+                while True:
+                    pass
+            except BaseException as error:
+                seen.append(type(error))
+        return x
+
+    verdict = check(FORWARD_MASK, stubborn, seconds=0.2)
+    assert verdict.state == "wrong"
+    assert TimeUp in seen
+
+
+def test_a_time_limit_never_strikes_afterwards():
+    """Calls that end just when the time is over: the result comes, or TimeUp does, and nothing comes later."""
+
+    def busy(until: float) -> str:
+        while time.perf_counter() < until:
+            pass
+        return "done"
+
+    outcomes = []
+    for n in range(200):
+        try:
+            outcomes.append(within(0.002, partial(busy, time.perf_counter() + 0.002 + (n % 5 - 2) * 2e-4)))
+        except TimeUp:
+            outcomes.append("stopped")
+    sum(range(100_000))
+    time.sleep(0.1)
+    assert len(outcomes) == 200
+
+
+def test_random_numbers_gradients_and_prints_are_put_back(capsys: pytest.CaptureFixture[str]):
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    with undisturbed() as printed:
+        torch.manual_seed(99)
+        torch.set_grad_enabled(False)
+        print("heard by nobody")
+    assert torch.is_grad_enabled()
+    assert torch.equal(torch.rand(2), expected)
+    assert printed.getvalue() == "heard by nobody\n"
+    assert capsys.readouterr().out == ""
+
+
+def test_an_answer_cannot_change_the_reference():
+    @exercise
+    def forward_mask(x: Any, t: Any, mask_id: int) -> Any:
+        x[:] = 0
+        t[:] = 0
+        return x
+
+    assert forward_mask.__wrapped__ is answers.forward_mask
+    x = torch.tensor([[5, 6, 7]])
+    assert forward_mask(x, torch.zeros(1), 0).tolist() == [[5, 6, 7]]
+
+
+def test_strict_mode_asks_for_every_exercise(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MDMCOURSE_STRICT", "1")
+    assert exercise(called(right)) is right
+    for answer in (lambda x, t, mask_id: x, _todo):
+        with pytest.raises(ExerciseError) as caught:
+            exercise(called(answer))
+        assert "forward_mask of lesson 02" in caught.value.happened
+
+
+def _todo(x: Any, t: Any, mask_id: int) -> Any:
+    raise NotImplementedError
+
+
+def test_an_unknown_exercise_is_refused():
+    def forward_musk(x: Any) -> Any:
+        return x
+
+    with pytest.raises(UnknownNameError) as caught:
+        exercise(forward_musk)
+    assert "forward_mask" in caught.value.do
+
+
+def test_hints_come_one_after_the_other_and_are_counted():
+    said = [repr(hint("forward_mask")) for _ in range(4)]
+    assert [text.startswith(given) for text, given in zip(said, FORWARD_MASK.hints, strict=False)] == [True] * 3
+    assert said[3] == said[2]
+    assert "hint 1 of 3" in said[0]
+    assert 'solution("forward_mask")' in said[2]
+    assert repr(hint("forward_mask", 1)) == said[0]
+    assert progress("02").rows[0]["hints"] == 3
+    for number in (0, 4, "2"):
+        with pytest.raises((ValueError, TypeError)):
+            hint("forward_mask", number)  # type: ignore[arg-type]
+
+
+def test_the_solution_is_source_that_is_right():
+    shown = solution("forward_mask")
+    space: dict[str, Any] = {"torch": torch, **vars(answers)}
+    exec(repr(shown), space)
+    assert check(FORWARD_MASK, space["forward_mask"]).state == "right"
+    assert "<pre>" in shown._repr_html_()
+    assert "&quot;" in shown._repr_html_()
+    assert progress("02").rows[0]["solution"] == 1
+
+
+def test_what_was_right_once_stays_right(progress_path: Any):
+    exercise(called(right))
+    exercise(called(lambda x, t, mask_id: x))
+    exercise(called(_todo))
+    kept = json.loads(progress_path.read_text())["exercises"]["forward_mask"]
+    assert kept["state"] == "right"
+    assert kept["attempts"] == 2
