@@ -34,6 +34,7 @@ from helpers import (
     tiny_decoder,
 )
 from torch import Tensor
+from torch.nn import functional as F
 
 from mdmcourse.circuits import Graph, Scores, attribute
 from mdmcourse.errors import InputError
@@ -363,6 +364,29 @@ def test_gradients_written_out_in_parts_give_the_same_scores(
     torch.testing.assert_close(in_parts.values, whole.values, rtol=1e-4, atol=1e-5)
     if positions:
         torch.testing.assert_close(in_parts.by_position, whole.by_position, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_what_stands_behind_the_target_is_nothing_to_an_arm_and_input_to_an_mdm(family: str) -> None:
+    """Three more tokens at the end, as padding would be."""
+    decoder = tiny_decoder(family)
+    longer = replace(
+        PROMPTS, **{name: F.pad(getattr(PROMPTS, name), (0, 3), value=4) for name in ("clean", "corrupted")}
+    )
+    for reading, same in (("arm", True), ("full", False)):
+        model = READINGS[reading](decoder)
+        plain, padded = (attribute(model, prompts, steps=2, batch_size=3).values for prompts in (PROMPTS, longer))
+        assert torch.allclose(plain, padded, rtol=1e-4, atol=1e-5) == same
+
+
+def test_prompts_of_two_tokens_and_prompts_that_do_not_differ(read: Callable) -> None:
+    model = read(tiny_decoder("qwen2", True))
+    cut = {name: getattr(PROMPTS, name)[:, :2] for name in ("clean", "corrupted")}
+    short = attribute(model, replace(PROMPTS, **cut, target=torch.ones(3, dtype=torch.long)), steps=40, batch_size=3)
+    assert abs(short.integration_error) < 0.02
+    same = attribute(model, replace(PROMPTS, corrupted=PROMPTS.clean), steps=2, batch_size=3)
+    assert (same.values == 0).all()
+    assert np.isnan(same.integration_error)
 
 
 # --- metrics ------------------------------------------------------------------------------------------------

@@ -179,6 +179,10 @@ def test_what_cannot_be_compared_is_refused():
         compare(one, Scores(one.values, 2, 4, 2, 1.0, 0.0, 12, {}))
     with pytest.raises(InputError, match="Only one of models and prompts"):
         compare(one, one, models=(ARM(tiny_decoder("llama")), MDM(tiny_decoder("llama"), mask_id=2)))
+    nothing = Scores(torch.zeros_like(one.values), 2, 4, 2, 1.0, 1.0, 12, {}, torch.zeros(12, *one.values.shape))
+    for both in ((one, nothing), (nothing, one)):
+        with pytest.raises(InputError, match="are zero"):
+            compare(*both)
     for ks in ([], [0], [GRAPH.n_edges + 1]):
         with pytest.raises(InputError, match="ks="):
             compare(one, one, ks=ks)

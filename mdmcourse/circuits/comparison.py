@@ -6,8 +6,8 @@ function: so the circuit of each model is also run inside the other (cross-faith
 
 Intervals are percentiles of a bootstrap over prompts, the same prompts being drawn for both models. They say how much
 hangs on the choice of prompts; nothing about other training runs. A resample holds fewer different prompts than there
-are, so that its scores are noisier: overlaps and rank correlations of resamples lie lower, and edges count as more
-evenly spread. With few prompts a value can therefore lie at the end of its interval, or outside of it.
+are, so that its scores are noisier: overlaps and rank correlations of resamples lie lower, and measures of
+concentration shift too. With few prompts a value can therefore lie at the end of its interval, or outside of it.
 """
 
 from __future__ import annotations
@@ -217,7 +217,8 @@ def compare(
     seed: of resamples and halvings.
 
     Raises InputError if the scores have no single prompts, or not the same graph, or not as many prompts, or fewer than
-    four; for sizes, settings and fractions out of range; and if only one of models and prompts is given.
+    four; if all are zero; for sizes, settings and fractions out of range; and if only one of models and prompts is
+    given.
     """
     graph = one.graph
     if graph != two.graph or one.prompts != two.prompts or one.prompts < 4:
@@ -226,6 +227,13 @@ def compare(
             "A comparison needs two graphs of one shape, and the same four or more prompts for both.",
             "Compute both with attribute(model, prompts, keep_prompts=True), from the same prompts.",
         )
+    for scores in (one, two):
+        if not scores.values.any():
+            raise InputError(
+                f"All scores of {scores!r} are zero.",
+                "Then no edge is stronger than another, and every ranking of them is arbitrary.",
+                'Use prompts whose corruption alters the metric; and not "kl" with "eap", whose slope is zero.',
+            )
     if (models is None) != (prompts is None):
         raise InputError(
             "Only one of models and prompts was given.",
