@@ -11,6 +11,7 @@ import torch
 from mdmcourse.diffusion import COSINE, LINEAR
 from mdmcourse.errors import InputError
 from mdmcourse.widgets import MaskingExplorer
+from tests.helpers import without_shape_checks
 from tests.hostile import HOSTILE, assert_harmless
 
 WORDS = ["The", " cat", " sat", " on", " the", " mat"]
@@ -86,6 +87,7 @@ def test_text_stays_text(tmp_path):
     [
         (([],), "tokens are 0"),
         (("a sentence",), "of type str"),
+        (([1, 2],), "of type list"),
         ((["x"] * 201,), "201 tokens"),
         ((WORDS, [True]), "maskable has 1"),
         ((WORDS, [False] * 6), "0 of them True"),
@@ -98,8 +100,9 @@ def test_text_stays_text(tmp_path):
         ((WORDS, None, {"a": "text"}), "not an array"),
         ((WORDS, None, None, 1.5), "t=1.5"),
         ((WORDS, None, None, float("nan")), "t=nan"),
+        ((WORDS, None, None, "0.5"), "t='0.5'"),
     ],
 )
 def test_what_cannot_be_shown_is_refused(arguments, message):
-    with pytest.raises(InputError, match=message):
+    with without_shape_checks(), pytest.raises(InputError, match=message):
         MaskingExplorer(*arguments)

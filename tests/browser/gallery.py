@@ -16,6 +16,7 @@ from mdmcourse.widgets import (
     LensViewer,
     MaskingExplorer,
     PatchingViewer,
+    ShiftSummary,
     UnmaskingPlayer,
 )
 
@@ -35,6 +36,11 @@ SENTENCE = [
     ".",
 ]
 
+VERDICTS = {
+    "A picture, not a result": "one seed and few prompts: see the lessons for what reproduces.",
+    "What to look at": "whether the pair falls below its ceilings further than the control does.",
+}
+
 
 @dataclass
 class Data:
@@ -45,6 +51,7 @@ class Data:
     attention: dict[str, Any]
     prompts: Any
     patchings: dict[str, dict[str, Any]]
+    shift: dict[str, dict[str, Any]]
     lens: dict[str, Any]
     follow: dict[str, int]
     tokens_of_steps: dict[str, list[list[str]]]
@@ -99,11 +106,16 @@ def words(tokenizer: Any, tokens: Any) -> list[str]:
 def collect(prompts: int = 64) -> Data:
     pair = load_pair("toy-countdown")
     both = {"ARM": pair.arm, "MDM": pair.mdm}
-    scores, comparisons, curves = {}, {}, {}
+    scores, comparisons, curves, shift = {}, {}, {}, {}
     for name in pair.tasks:
         given = get_task(name).prompts(pair.arm.tokenizer, prompts, mask_id=pair.mdm.mask_id)
         scores[name] = {title: attribute(model, given, keep_prompts=True) for title, model in both.items()}
         comparisons[name] = compare(*scores[name].values(), bootstrap=50, halvings=5)
+        control = attribute(pair.controls["arm-trained-on"], given, keep_prompts=True)
+        shift[name] = {
+            "ARM and MDM": comparisons[name],
+            "control: the ARM trained on": compare(scores[name]["ARM"], control, bootstrap=50, halvings=5),
+        }
         curves[name] = {title: faithfulness_curve(model, given, scores[name][title]) for title, model in both.items()}
     return Data(
         pair.arm.tokenizer,
@@ -119,6 +131,7 @@ def collect(prompts: int = 64) -> Data:
                 title: activation_patching(model, given, "mlps", by_position=False) for title, model in both.items()
             },
         },
+        shift=shift,
         lens={title: lens(model, given.clean[:1]) for title, model in both.items()},
         follow={"answer": int(given.answer[0]), "distractor": int(given.distractor[0])},
         **by_step(pair),
@@ -148,6 +161,7 @@ def gallery(data: Data) -> dict[str, Any]:
         "attention-steps": AttentionViewer(data.steps, data.tokens_of_steps, layer=2, head=1),
         "lens": LensViewer(data.lens, data.tokens, data.tokenizer, data.follow),
         "patching": PatchingViewer(data.patchings, data.prompts, data.tokenizer),
+        "shift": ShiftSummary(data.shift, verdicts=VERDICTS),
         "unmasking": UnmaskingPlayer(data.traces, data.tokenizer),
         "circuits-20": CircuitViewer(data.scores, data.comparisons, data.faithfulness, k=20),
         "circuits-400": CircuitViewer(data.scores, data.comparisons, data.faithfulness, k=400),
