@@ -67,4 +67,4 @@ book: $(VENV)/.book
 	$(BIN)/python book/build.py
 
 clean:
-	rm -rf $(VENV) dist build book/_build book/vendor book/node_modules
+	rm -rf $(VENV) dist build book/_build book/vendor book/checks book/node_modules

@@ -1,6 +1,7 @@
 """Build the book: `python book/build.py`. The pages come to book/_build/html and need no other host.
 
-1. Fetch the scripts that the pages load into book/vendor/ (once; versions are pinned in package-lock.json).
+1. Fetch the scripts that the pages load into book/vendor/, and one that tests load into book/checks/ (once; versions
+   are pinned in package-lock.json).
 2. Let Jupyter Book make the pages. Notebooks are not run: they bring their outputs with them.
 3. Say where the pages are.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parent
 VENDOR = BOOK / "vendor"
+CHECKS = BOOK / "checks"
 MODULES = BOOK / "node_modules"
 PAGES = BOOK / "_build" / "html"
 
@@ -32,6 +34,9 @@ FROM_NPM = {
     f"@jupyter-widgets/{ICONS}": f"@jupyter-widgets/html-manager/dist/{ICONS}",
     f"@jupyter-widgets/html-manager/dist/{ICONS}": f"@jupyter-widgets/html-manager/dist/{ICONS}",
 }
+
+# The same for book/checks/: what only the tests load. The pages are published without it.
+FOR_TESTS = {"axe.min.js": "axe-core/axe.min.js"}
 
 
 def main() -> int:
@@ -60,10 +65,12 @@ def fetch_scripts() -> None:
 
     stamp = VENDOR / "package-lock.sha256"
     wanted = hashlib.sha256((BOOK / "package-lock.json").read_bytes()).hexdigest()
-    if stamp.is_file() and stamp.read_text() == wanted and all((VENDOR / name).is_file() for name in FROM_NPM):
+    targets = {VENDOR / name: source for name, source in FROM_NPM.items()}
+    targets |= {CHECKS / name: source for name, source in FOR_TESTS.items()}
+    if stamp.is_file() and stamp.read_text() == wanted and all(path.is_file() for path in targets):
         return
-    for name in FROM_NPM:
-        (VENDOR / name).unlink(missing_ok=True)
+    for path in targets:
+        path.unlink(missing_ok=True)
 
     npm = shutil.which("npm")
     if npm is None:
@@ -87,9 +94,9 @@ def fetch_scripts() -> None:
             "Check the connection to npm's registry, then build again.",
         )
         return
-    for name, source in FROM_NPM.items():
-        (VENDOR / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(MODULES / source, VENDOR / name)
+    for path, source in targets.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(MODULES / source, path)
     stamp.write_text(wanted)
     shutil.rmtree(MODULES)  # 150 MB, of which the book needs 6
 
