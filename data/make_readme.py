@@ -35,11 +35,10 @@ accuracies and lists the files.
 - `checkpoints/smollm2-135m*/`: low-rank changes of SmolLM2-135M-Instruct, eight bits a number, made by `mdmcourse
   posttrain NAME` after the recipes in `recipes/`. Licence: Apache-2.0, as that of the model. Each file's header keeps
   the recipe, the log and the versions.
-- `text/smollm2-135m-*.jsonl.gz`: text that SmolLM2-135M-Instruct wrote itself, eight answers to each of 512 plain
-  requests and eight stories from each of 512 openings, made by `mdmcourse sample-text smollm2-135m --kind answers` and
-  `--kind stories` (requests and openings are in `mdmcourse/study/text.py`). A tenth of the requests and openings, with
-  all that was written for them, is held out. Licence: Apache-2.0. A model of this size invents things: nothing in it is
-  true.
+- `text/smollm2-135m-answers.jsonl.gz`: what SmolLM2-135M-Instruct answered to 512 plain requests, eight times each,
+  made by `mdmcourse sample-text smollm2-135m` (the forms and topics are in `mdmcourse/study/text.py`). A tenth of the
+  requests, with all their answers, is held out. Licence: Apache-2.0. A model of this size invents things: nothing in it
+  is true.
 
 ## The toys
 

@@ -96,8 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     text = commands.add_parser("sample-text", help="let a model write the text that it is post-trained on")
     text.add_argument("name", help="for example smollm2-135m")
     text.add_argument("--seed", type=int, default=0, help="(%(default)s)")
-    text.add_argument("--kind", choices=("answers", "stories"), default="answers", help="(%(default)s)")
-    text.add_argument("--each", type=_positive, default=8, help="texts for each of 512 requests (%(default)s)")
+    text.add_argument("--each", type=_positive, default=8, help="answers to each of 512 requests (%(default)s)")
     text.add_argument("--out", type=Path, help="(default: where the course looks for it)")
     text.set_defaults(run=_sample_text)
     return parser
@@ -209,8 +208,8 @@ def _sample_text(options: argparse.Namespace) -> int:
 
     model = load(options.name, dtype=torch.bfloat16)
     assert isinstance(model, ARM)
-    out = options.out or data_dir() / "text" / f"{options.name}-{options.kind}.jsonl.gz"
-    sample_text(model, out, options.kind, each=options.each, seed=options.seed)
+    out = options.out or data_dir() / "text" / f"{options.name}-answers.jsonl.gz"
+    sample_text(model, out, each=options.each, seed=options.seed)
     print(out)
     return 0
 

@@ -15,13 +15,13 @@ from helpers import assert_close, assert_three_parts
 from mdmcourse.errors import CheckpointError, InputError, UnknownNameError
 from mdmcourse.models import ARM, MDM, ToyConfig, load_pair, toy_arm
 from mdmcourse.models.lowrank import Adapter, is_attached
+from mdmcourse.paths import data_dir
 from mdmcourse.sequences import Sequences
 from mdmcourse.study import text as text_module
 from mdmcourse.study.evaluate import wilson
 from mdmcourse.study.infilling import infilling, windows
 from mdmcourse.study.posttrain import Recipe, faster_dtype, posttrain, recipe_path
-from mdmcourse.paths import data_dir
-from mdmcourse.study.text import COUPLES, FORMS, OPENINGS, TOPICS, beginnings, draw_text, read_text, sample_text
+from mdmcourse.study.text import FORMS, TOPICS, draw_text, read_text, sample_text
 from mdmcourse.tasks import TASKS
 from mdmcourse.tasks.ioi import NAMES
 
@@ -41,8 +41,6 @@ def small(tokenizer: Any, seed: int = 0) -> ARM:
 def few_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_module, "FORMS", FORMS[:2])
     monkeypatch.setattr(text_module, "TOPICS", TOPICS[:3])
-    monkeypatch.setattr(text_module, "OPENINGS", ("{} gave {} a book",))
-    monkeypatch.setattr(text_module, "COUPLES", (("Mary", "John"), ("Paul", "Rose")))
 
 
 def test_text_is_the_same_whether_or_not_it_was_interrupted(
@@ -70,19 +68,6 @@ def test_text_is_the_same_whether_or_not_it_was_interrupted(
     assert all(row.keys() == {"request", "text"} for row in rows)
 
 
-def test_a_story_begins_with_its_opening(tmp_path: Path, tokenizer: Any, few_requests: None) -> None:
-    arm = small(tokenizer)
-    sample_text(arm, tmp_path / "stories.jsonl.gz", "stories", each=2, new_tokens=5)
-    rows = [json.loads(line) for line in gzip.decompress((tmp_path / "stories.jsonl.gz").read_bytes()).splitlines()]
-    assert [row["request"] for row in rows] == ["Mary gave John a book"] * 2 + ["Paul gave Rose a book"] * 2
-    for row in rows:
-        assert row["text"].startswith(row["request"])
-        assert len(row["text"]) > len(row["request"])
-    with pytest.raises(InputError) as caught:
-        sample_text(arm, tmp_path / "poems.jsonl.gz", "poems")
-    assert_three_parts(caught.value, "poems")
-
-
 def test_drawn_tokens_are_among_the_most_probable(tokenizer: Any) -> None:
     arm = small(tokenizer)
     prompt = torch.randint(5, 100, (2, 4), generator=torch.Generator().manual_seed(0))
@@ -96,19 +81,16 @@ def test_drawn_tokens_are_among_the_most_probable(tokenizer: Any) -> None:
 
 def test_no_request_is_a_prompt_of_a_task() -> None:
     """None holds a name that a task asks for, or its words."""
-    answers, stories = beginnings("answers"), beginnings("stories")
-    assert len(answers) == len(FORMS) * len(TOPICS) == 512
-    assert len(stories) == len(OPENINGS) * len(COUPLES) == 512
-    for request in (*answers, *stories):
+    requests = [form.format(topic) for form in FORMS for topic in TOPICS]
+    assert len(set(requests)) == len(FORMS) * len(TOPICS) == 512
+    for request in requests:
         assert not set(request.replace(",", " ").replace(".", " ").split()) & set(NAMES)
         assert not {"gave", "lasted"} & set(request.split())
 
 
-@pytest.mark.parametrize("kind", ["answers", "stories"])
-def test_no_document_is_in_both_splits(kind: str) -> None:
-    train, test = (
-        read_text(split, data_dir() / "text" / f"smollm2-135m-{kind}.jsonl.gz") for split in ("train", "test")
-    )
+def test_no_document_is_in_both_splits() -> None:
+    file = data_dir() / "text" / "smollm2-135m-answers.jsonl.gz"
+    train, test = read_text("train", file), read_text("test", file)
     assert len(train) > 5 * len(test) > 1000
     assert not set(train) & set(test)
 

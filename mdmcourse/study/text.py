@@ -1,8 +1,8 @@
 """Text to post-train a real model on, written by the model itself: `mdmcourse sample-text`.
 
 What a model is post-trained on must be free to pass on, and should not teach it anything but to read masks. Text that
-the model wrote itself is both. There are two kinds: answers to plain requests, FORMS x TOPICS, and stories that go on
-from an opening, OPENINGS x COUPLES, in which people are called by name. None is a template of a task of this course.
+the model wrote itself is both. It is drawn from answers to plain requests, FORMS x TOPICS: none of them is a template
+of a task of this course.
 """
 
 from __future__ import annotations
@@ -55,36 +55,7 @@ PEOPLE = (
     "Maria and Nick on a farm",
 )  # fmt: skip
 TOPICS = THINGS + PEOPLE
-OPENINGS = (
-    "{} and {} were neighbours. One evening", "It was late when {} called {}.", "Nobody knew why {} and {} laughed.",
-    "For a year {} had heard nothing of {}. Then", "When {} opened the door, {} stood in the rain.",
-    "In the morning {} told {} about the dream.", "{} was the older sister of {}. Both",
-    "Everybody at the table looked at {}, and {} began to speak.", "The boat of {} and {} was small, but",
-    "{} asked {} a question that day.", "There was one thing that {} never told {}.", "After the concert {} met {} and",
-    "If {} was right, then {} was in danger.", "The teacher called {} and {} to the front.",
-    "Long ago {} and {} lived in a house by a river.", "{} wrote a letter, and {} read it aloud:",
-)  # fmt: skip
-COUPLES = (
-    ("Oliver", "Grace"), ("Henry", "Lucy"), ("Daniel", "Ruth"), ("George", "Helen"), ("Clara", "Michael"),
-    ("Julia", "Frank"), ("Martin", "Nora"), ("Susan", "Philip"), ("Walter", "Amy"), ("Carol", "Ben"),
-    ("Eric", "Fiona"), ("Irene", "Hugh"), ("Jack", "Karen"), ("Leo", "Maria"), ("Olga", "Nick"), ("Robert", "Stella"),
-    ("Tim", "Vera"), ("Zoe", "William"), ("Grace", "Henry"), ("Lucy", "Daniel"), ("Ruth", "George"),
-    ("Helen", "Clara"), ("Frank", "Martin"), ("Nora", "Susan"), ("Philip", "Walter"), ("Amy", "Julia"),
-    ("Ben", "Eric"), ("Fiona", "Carol"), ("Hugh", "Jack"), ("Karen", "Irene"), ("Maria", "Olga"), ("Nick", "Leo"),
-)  # fmt: skip
 CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
-
-
-def beginnings(kind: str) -> dict[str, tuple[str, str]]:
-    """For each request of a kind of text, what the model reads before it writes, and what of that the text begins with.
-
-    kind: "answers" or "stories".
-    """
-    if kind == "answers":
-        return {request: (CHAT.format(request), "") for request in (f.format(t) for t in TOPICS for f in FORMS)}
-    if kind == "stories":
-        return {opening: (opening, opening) for opening in (o.format(*pair) for pair in COUPLES for o in OPENINGS)}
-    raise InputError(f"kind={kind!r}.", "Text of this kind is not made here.", 'Use "answers" or "stories".')
 
 
 @torch.no_grad()
@@ -113,23 +84,16 @@ def draw_text(
 
 
 def sample_text(
-    arm: ARM,
-    out: Path,
-    kind: str = "answers",
-    *,
-    each: int = 8,
-    new_tokens: int = 104,
-    seed: int = 0,
-    batch_size: int = 128,
+    arm: ARM, out: Path, *, each: int = 8, new_tokens: int = 104, seed: int = 0, batch_size: int = 128
 ) -> None:
-    """Write `each` texts for every request of a kind to `out`, a .jsonl.gz file with a request and its text a line.
+    """Write `each` answers to every request to `out`, a .jsonl.gz file with a request and its text a line.
 
     Beside `out`, finished batches are kept while the work goes on: run again after an interruption.
     """
-    tokenizer, begin = arm.tokenizer, beginnings(kind)
+    tokenizer = arm.tokenizer
     by_length: defaultdict[int, list[tuple[str, list[int]]]] = defaultdict(list)
-    for request, (read, _) in begin.items():
-        ids = tokenizer(read).input_ids
+    for request in (form.format(topic) for topic in TOPICS for form in FORMS):
+        ids = tokenizer(CHAT.format(request)).input_ids
         by_length[len(ids)] += [(request, ids)] * each
     batches = [
         rows[start : start + batch_size] for rows in by_length.values() for start in range(0, len(rows), batch_size)
@@ -143,10 +107,7 @@ def sample_text(
         generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
         tokens = draw_text(arm, torch.tensor([ids for _, ids in rows]), new_tokens, generator)
         texts = [_until_end(row, tokenizer) for row in tokens.tolist()]
-        found = [
-            {"request": request, "text": (begin[request][1] + text).strip()}
-            for (request, _), text in zip(rows, texts, strict=True)
-        ]
+        found = [{"request": request, "text": text} for (request, _), text in zip(rows, texts, strict=True)]
         write_text(part, json.dumps(found))
     documents = [row for index in range(len(batches)) for row in json.loads((unfinished / f"{index}.json").read_text())]
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in documents if row["text"])
@@ -161,7 +122,7 @@ def _until_end(ids: list[int], tokenizer: object) -> str:
     """The text up to where the model ended it."""
     end = tokenizer.eos_token_id  # type: ignore[attr-defined]
     ids = ids[: ids.index(end)] if end in ids else ids
-    return tokenizer.decode(ids, skip_special_tokens=True)  # type: ignore[attr-defined]
+    return tokenizer.decode(ids, skip_special_tokens=True).strip()  # type: ignore[attr-defined]
 
 
 def read_text(split: str, path: Path) -> list[str]:
