@@ -53,7 +53,7 @@ test: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest $(ARGS)
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=120 lessons
+	MDMCOURSE_PROGRESS=$(CURDIR)/$(VENV)/progress.json $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=120 lessons
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check --fix .
