@@ -29,7 +29,7 @@ def main() -> None:
         tokens = row["step"] * recipe.train["batch_size"] * recipe.length
         print(
             f"{row['seconds'] / 60:>5.1f} min, step {row['step']:>4}, {tokens:>7,} tokens: loss {row['loss']:.2f}, "
-            f"infilling {row['infilling']:.2f}, IOI {row['ioi']:.2f}, reversed IOI {row['ioi-reversed']:.2f}",
+            f"infilling {row['infilling']:.2f}, IOI {row['ioi']:.2f}, reversed IOI {row['ioi-reversed']:.2f}, preferred {row['ioi-reversed preferred']:.2f}",
             flush=True,
         )
 
