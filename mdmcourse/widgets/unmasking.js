@@ -59,12 +59,13 @@ function render({ model, el }) {
       const order = element("span", "mdm-order", box);
       const sureness = element("span", "mdm-sureness", box);
       element("i", null, sureness);
+      const heard = element("span", "mdm-heard", box);
       box.addEventListener("pointerenter", () => { hovered = [run, position]; redraw(); });
       box.addEventListener("pointerleave", () => { hovered = null; redraw(); });
       box.addEventListener("focus", () => { focused = [run, position]; pinned = true; redraw(); });
       box.addEventListener("click", () => { box.focus(); pinned = true; redraw(); }); // Safari focuses no button by itself
       box.addEventListener("keydown", (event) => walk(event, run, position));
-      return { box, word, order, sureness };
+      return { box, word, order, sureness, heard };
     });
     return { panel, passes, line, tokens };
   });
@@ -117,12 +118,12 @@ function render({ model, el }) {
       passes.textContent = `${Math.min(step, steps)} of ${steps} ${steps === 1 ? "step" : "steps"}`;
       line.setAttribute("aria-label", `${panel.title}: ${state.map((token) => spoken(token.word ?? "masked")).join(" ")}`);
       state.forEach((token, position) => {
-        const { box, word, order, sureness } = tokens[position];
+        const { box, word, order, sureness, heard } = tokens[position];
         const masked = token.word === null, here = step <= steps;
         if (word.textContent !== (token.word ?? "?")) word.textContent = token.word ?? "?";
         order.textContent = token.again && here ? "↺" : token.writtenAt || "";
         box.style.setProperty("--p", token.sure ?? 0);
-        box.setAttribute("aria-label", `${position}: ${masked ? "masked" : spoken(token.word)}. ${sentenceAbout(token, [])}`);
+        heard.textContent = `, position ${position}. ${sentenceAbout(token, [])}`;
         box.tabIndex = focused[0] === run && focused[1] === position ? 0 : -1;
         box.classList.toggle("mdm-masked", masked);
         box.classList.toggle("mdm-written", token.writtenAt > 0);

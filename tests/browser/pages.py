@@ -19,6 +19,7 @@ from playwright.sync_api import Page, Route
 
 ROOT = Path(__file__).parents[2]
 VENDOR = ROOT / "book" / "vendor"
+AXE = ROOT / "book" / "checks" / "axe.min.js"
 SCREENSHOTS = ROOT / "tests" / "screenshots"
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -98,3 +99,42 @@ class Visit:
 def screenshot(page: Page, name: str) -> None:
     SCREENSHOTS.mkdir(exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+
+def settle(page: Page) -> None:
+    """Until what was asked for is drawn."""
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+# Every text in an SVG with the colour that it stands on: the first thing behind its middle that is filled, or the page.
+CONTRASTS = """() => {
+    const numbers = colour => {
+        const found = colour.match(/[\\d.]+/g)?.map(Number);
+        if (!found) return null;
+        const unit = colour.startsWith("color(") ? 1 : 255;
+        return { rgb: found.slice(0, 3).map(each => each / unit), alpha: found[3] ?? 1 };
+    };
+    const luminance = ({ rgb }) => rgb.map(each => each <= 0.04045 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, each, at) => sum + each * [0.2126, 0.7152, 0.0722][at], 0);
+    const behind = (text, x, y) => {
+        for (const element of document.elementsFromPoint(x, y)) {
+            if (element === text || element.tagName === "text") continue;
+            const style = getComputedStyle(element);
+            const drawn = element instanceof SVGGeometryElement;
+            const colour = numbers(drawn ? style.fill : style.backgroundColor);
+            if (colour?.alpha === 1) return colour;
+        }
+        return { rgb: [1, 1, 1] };
+    };
+    return [...document.querySelectorAll(".mdm-widget svg text")].filter(text => text.textContent).map(text => {
+        const box = text.getBoundingClientRect();
+        const ground = behind(text, box.x + box.width / 2, box.y + box.height / 2);
+        const [one, two] = [numbers(getComputedStyle(text).fill), ground].map(luminance).sort((a, b) => b - a);
+        return { text: text.textContent, contrast: (one + 0.05) / (two + 0.05) };
+    });
+}"""
+
+
+def contrasts(page: Page) -> list[dict[str, Any]]:
+    """The contrast of every text in an SVG with what it stands on. axe does not look into SVG."""
+    return page.evaluate(CONTRASTS)

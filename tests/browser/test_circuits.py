@@ -1,4 +1,4 @@
-"""Widgets on static pages in a real browser, without a kernel: drawn, moved by mouse and keys, no other host asked."""
+"""CircuitViewer on static pages in a real browser, without a kernel: nodes, tabs, themes, widths."""
 
 from __future__ import annotations
 
@@ -6,24 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from playwright.sync_api import Locator, Page
 
-from mdmcourse.circuits import Graph, Scores, compare
+from mdmcourse.circuits import compare
 from mdmcourse.widgets import CircuitViewer
-from tests.browser.pages import VENDOR, Visit, screenshot, served, write_page
+from tests.browser.examples import GRAPH, made_up
+from tests.browser.pages import VENDOR, Visit, screenshot, served, settle, write_page
 from tests.conftest import do_without
 
-GRAPH = Graph(layers=4, heads=4, kv_heads=2)
 HOSTILE = '<img src=x onerror="document.title=1"></script><script>document.title=1</script>'
 # What a reader or a screen reader gets from a widget, and what its canvas shows.
 SEEN = """widget => [widget.innerText, widget.querySelector("canvas").toDataURL(),
     ...[...widget.querySelectorAll("[aria-label]")].map(element => element.getAttribute("aria-label"))].join("|")"""
-
-
-def made_up(seed: int) -> Scores:
-    drawn = torch.randn(8, *GRAPH.exists.shape, generator=torch.Generator().manual_seed(seed)) ** 3 * GRAPH.exists
-    return Scores(drawn.mean(dim=0), GRAPH.layers, GRAPH.heads, GRAPH.kv_heads, 1.0, 0.0, 8, {}, drawn)
 
 
 def viewer(first: int, k: int, other: str = "other") -> CircuitViewer:
@@ -51,11 +45,6 @@ def widgets(visit: Visit, address: str) -> tuple[Page, list[Locator]]:
     found = page.locator(".mdm-widget").all()
     settle(page)
     return page, found
-
-
-def settle(page: Page) -> None:
-    """Until what was asked for is drawn."""
-    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def test_two_viewers_are_drawn_and_do_not_disturb_each_other(visit: Visit, site: str) -> None:
