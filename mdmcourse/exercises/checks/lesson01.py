@@ -304,7 +304,7 @@ SEQUENCE_NLL = Exercise(
         ),
         Property(
             "a model that guesses costs log(words) a token", _nll_guess,
-            "-log p, natural logarithm, *summed* over tokens: is it a mean, is the sign or the logarithm missing?",
+            "-log p, natural logarithm, *summed* over tokens: a mean? Is the sign, the logarithm or a token missing?",
         ),
         Property(
             "row i scores token i + 1", _nll_shift,
@@ -351,8 +351,9 @@ def _table(answer: Answer, seed: int, causal: bool, shifted: bool) -> str | None
         row = i - 1 if shifted else i  # of the decoder, which scores token i
         expected = row >= 0 and (not causal or j <= row)
         if bool(found[i, j]) != expected:
-            return f"for length {length}, token {i} {'could' if found[i, j] else 'could not'} depend on token {j}; " + (
-                f"row {row} of the decoder scores it" if row >= 0 else "no row scores it"
+            return (
+                f"for length {length} it says that token {i} {'can' if found[i, j] else 'cannot'} depend on token {j}; "
+                + (f"row {row} of the decoder scores it" if row >= 0 else "no row scores it")
             )
     return None
 
