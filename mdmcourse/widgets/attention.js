@@ -44,14 +44,16 @@ function render({ model, el }) {
     const title = element("div", "mdm-maptitle", column);
     element("span", null, title, one.title).dir = "auto";
     element("span", "mdm-kind", title, one.causal ? " · causal" : " · looks both ways");
-    const all = cellMap(column, {
+    const pictures = element("div", "mdm-pictures", column); // beside each other where there is room
+    const all = cellMap(element("div", null, pictures), {
       rows: Array.from({ length: layers }, (_, layer) => `layer ${layer}`), columns: Array.from({ length: heads }, (_, head) => `h${head}`),
       label: `All heads of ${one.title}`, cell: { least: 22, most: 56 }, up: true,
       choose: (layer, head) => save({ layer, head }), picture: (...where) => thumbnail(each, ...where),
     });
-    const name = element("div", "mdm-headname", column);
-    const box = element("div", null, column);
-    return { column, all, name, box, about: element("div", "mdm-about", column), one: null, names: null };
+    const part = element("div", null, pictures);
+    const name = element("div", "mdm-headname", part);
+    const box = element("div", null, part);
+    return { all, name, box, about: element("div", "mdm-about", part), one: null, names: null };
   });
 
   function thumbnail(each, context, layer, head, x, y, width, height) {

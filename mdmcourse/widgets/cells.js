@@ -21,13 +21,15 @@ function shade(colours, share) {
   return { fill: `rgb(${rgb.join(", ")})`, rgb, ink: luminance > 0.179 ? "#000000" : "#ffffff" };
 }
 
-// About how wide a text is at 11 pixels: wide scripts take twice the room of others.
-const widthOf = (text) => [...text].reduce((sum, letter) => sum + (/[\u1100-\u115f\u2e80-\uffdc\u{1f000}-\u{3ffff}]/u.test(letter) ? 12 : 6.4), 0);
+// How wide a text is in a map, in pixels, whatever its script.
+const ruler = document.createElement("canvas").getContext("2d");
+ruler.font = "11px system-ui, sans-serif";
+const widthOf = (text) => ruler.measureText(text).width;
 
 function cut(text, room) {
   const letters = [...text];
   if (widthOf(text) <= room) return text;
-  while (letters.length > 1 && widthOf(letters.join("")) + 6.4 > room) letters.pop();
+  while (letters.length > 1 && widthOf(`${letters.join("")}…`) > room) letters.pop();
   return `${letters.join("")}…`;
 }
 
@@ -51,7 +53,7 @@ function cellMap(parent, { rows, columns, label, cell, up = false, rowsAre, colu
 
   function lay() {
     const available = frame.clientWidth || 320;
-    const left = Math.min(96, Math.max(...rows.map(widthOf)) + 10, 0.3 * available);
+    const left = Math.min(96, Math.max(...rows.map(widthOf)) + 12, 0.3 * available);
     const right = 14;
     const width = clamp((available - left - right) / columns.length, cell.least, cell.most);
     const height = cell.height ?? width;
@@ -92,7 +94,7 @@ function cellMap(parent, { rows, columns, label, cell, up = false, rowsAre, colu
     ringAt();
   }
 
-  // Colour every cell. `look(row, column)` gives { share, text, whole, void }: void cells have no value, whole texts are not cut.
+  // Colour every cell. `look(row, column, room)` gives { share, text, whole, void }: void cells have no value, whole texts are not cut.
   function paint(colours, look) {
     if (picture) {
       const context = canvas.getContext("2d");
@@ -103,7 +105,7 @@ function cellMap(parent, { rows, columns, label, cell, up = false, rowsAre, colu
       return;
     }
     rows.forEach((_, row) => columns.forEach((__, column) => {
-      const { share = 0, text = "", void: empty = false, whole = false } = look(row, column);
+      const { share = 0, text = "", void: empty = false, whole = false } = look(row, column, place.width - 2);
       const fits = whole && widthOf(text) > place.width - 2 ? "" : text; // half a number would be another one
       const { fill, ink } = shade(colours, share);
       boxes[row][column].classList.toggle("mdm-void", empty);

@@ -18,7 +18,12 @@ function render({ model, el }) {
   const abouts = element("div", "mdm-maps", page);
   let colours = null, hovered = null, parts = [], index = 0;
 
-  const number = (share) => (Math.abs(share) < 0.005 ? "" : share.toFixed(2).replace(/^(-?)0\./, "$1.").replace("-", "−"));
+  // As many digits as there is room for; nothing where nothing happens.
+  function number(share, room) {
+    const digits = room < 30 ? 1 : 2;
+    if (Math.abs(share) < 0.5 / 10 ** digits) return "";
+    return share.toFixed(digits).replace(/^(-?)0\./, "$1.").replace(/^(-?1)\.0$/, "$1").replace("-", "−");
+  }
   const chosen = () => {
     const across = tabs[index].across === "position" ? prompt.clean.length : tabs[index].columns.length;
     return [
@@ -62,9 +67,9 @@ function render({ model, el }) {
     counter.textContent = `${cell[2]}: ${prompt.clean[cell[2]]}`;
     slider.setAttribute("aria-valuetext", `position ${cell[2]}, ${spoken(prompt.clean[cell[2]])}`);
     parts.forEach((map, each) => {
-      map.paint(colours, (row, column) => {
+      map.paint(colours, (row, column, room) => {
         const share = shareAt(each, row, column, cell[2]);
-        return { share, text: number(share), whole: true };
+        return { share, text: number(share, room), whole: true };
       });
       map.show(cell[0], cell[1], `${name} ${where}: ${inWords(tab.panels[each], shareAt(each, ...cell))}`);
     });
