@@ -11,6 +11,7 @@ import traitlets
 from mdmcourse.errors import InputError
 from mdmcourse.widgets.base import CourseWidget, html_table, script, style
 from mdmcourse.widgets.data import numbers, packed, titled, words
+from mdmcourse.widgets.words import titled_as
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -172,7 +173,7 @@ def _state(title: str, pattern: NDArray[Any], tokens: Any) -> dict[str, Any]:
         )
     lists = [words(f"The tokens of {title!r}", each, pos) for each in (given if by_step else [given])]
     return {
-        "title": title,
+        "title": titled_as(title),
         "pos": pos,
         "tokens": lists,
         "causal": bool((np.triu(pattern, 1) == 0).all()) and pos > 1,

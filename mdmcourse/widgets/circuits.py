@@ -12,6 +12,7 @@ from mdmcourse.errors import InputError
 from mdmcourse.widgets.base import CourseWidget, html_table, script, style
 from mdmcourse.widgets.circuits_state import counts, kinds, layout, task_state
 from mdmcourse.widgets.data import array
+from mdmcourse.widgets.words import titled_as
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,7 +81,13 @@ class CircuitViewer(CourseWidget):
             found.append(state)
         self._most = min(most, graph.n_edges)
         self._check_k(k)
-        super().__init__(graph=layout(graph), models=list(first), tasks=found, task=next(iter(tasks)), k=k)
+        super().__init__(
+            graph=layout(graph),
+            models=[titled_as(name, 40) for name in first],
+            tasks=found,
+            task=found[0]["title"],
+            k=k,
+        )
 
     def _check_k(self, k: int) -> None:
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= self._most:
@@ -94,7 +101,7 @@ class CircuitViewer(CourseWidget):
         """The same content as a still picture: the circuits of `k` edges for one task, by default those shown now."""
         from mdmcourse.figures import course_style, layered_circuits
 
-        k, task = self.k if k is None else k, self.task if task is None else task
+        k, task = self.k if k is None else k, self.task if task is None else titled_as(task)
         self._check_k(k)
         _check_titles("task", {task: None}, {state["title"]: state for state in self.tasks})
         with course_style():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mdmcourse.widgets.data import array, short
+from mdmcourse.widgets.words import titled_as
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,7 +65,7 @@ def task_state(
     edges = np.union1d(*tops)
     leaves, arrives = ([size.sum(axis=axis) / size.sum() for size in sizes] for axis in (1, 0))
     return {
-        "title": title,
+        "title": titled_as(title),
         "edges": edges.tolist(),
         "scores": [short(array(one.values).astype(float).ravel()[edges].tolist()) for one in scores.values()],
         "order": [np.searchsorted(edges, top).tolist() for top in tops],

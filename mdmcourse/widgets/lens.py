@@ -11,7 +11,7 @@ import traitlets
 from mdmcourse.errors import InputError
 from mdmcourse.widgets.base import CourseWidget, html_table, script, style
 from mdmcourse.widgets.data import array, titled, words
-from mdmcourse.widgets.words import visible
+from mdmcourse.widgets.words import titled_as, visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,7 +83,7 @@ class LensViewer(CourseWidget):
                 titled("The tokens", tokens, f'{{"{title}": [...]}}')
                 own = tokens.get(title, ())
             models.append(
-                {"title": title, "tokens": words(f"The tokens of {title!r}", own, pos)}
+                {"title": titled_as(title), "tokens": words(f"The tokens of {title!r}", own, pos)}
                 | _state(title, values, tokenizer, wanted, top)
             )
         super().__init__(
@@ -217,7 +217,11 @@ def _state(
         "vocab": list(vocab),
         "top": lines,
         "follow": [
-            {"name": name, "words": [visible(tokenizer.decode([each])) for each in ids], "lines": followed[name]}
+            {
+                "name": titled_as(name, 40),
+                "words": [visible(tokenizer.decode([each])) for each in ids],
+                "lines": followed[name],
+            }
             for name, ids in follow.items()
         ],
     }

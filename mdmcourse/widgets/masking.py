@@ -11,6 +11,7 @@ import traitlets
 from mdmcourse.errors import InputError
 from mdmcourse.widgets.base import CourseWidget, html_table, script, style
 from mdmcourse.widgets.data import numbers, short, words
+from mdmcourse.widgets.words import titled_as
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -170,4 +171,4 @@ def _given(name: str, alpha: ArrayLike) -> dict[str, Any]:
 def _curve(name: str, alpha: NDArray[Any], weight: NDArray[Any]) -> dict[str, Any]:
     # cos and tan leave tiny rests at t = 0, where nothing is masked and the weight has no bound.
     weight = np.where(1 - alpha < 1e-9, np.inf, weight)
-    return {"name": name, "rate": np.round(1 - alpha, 4).tolist(), "weight": short(weight.tolist())}
+    return {"name": titled_as(name, 24), "rate": np.round(1 - alpha, 4).tolist(), "weight": short(weight.tolist())}

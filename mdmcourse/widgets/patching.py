@@ -11,7 +11,7 @@ import traitlets
 from mdmcourse.errors import InputError
 from mdmcourse.widgets.base import CourseWidget, html_table, script, style
 from mdmcourse.widgets.data import array, need, numbers, titled
-from mdmcourse.widgets.words import visible
+from mdmcourse.widgets.words import titled_as, visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,7 +92,7 @@ class PatchingViewer(CourseWidget):
         from mdmcourse.figures import course_style
         from mdmcourse.widgets.stills import patched_cells
 
-        wanted = self.tab if tab is None else tab
+        wanted = self.tab if tab is None else titled_as(tab)
         found = [each for each in self.tabs if each["title"] == wanted]
         if not found:
             raise InputError(
@@ -179,12 +179,12 @@ def _tab(title: str, maps: Mapping[str, Any], length: int) -> dict[str, Any]:
                 'Give them as tabs: {"residual": {"ARM": ...}, "heads": {"ARM": ...}}.',
             )
         shape, what = values.shape, patching.what
-        panels.append({"title": model, **_panel(where, patching, values)})
+        panels.append({"title": titled_as(model), **_panel(where, patching, values)})
     heads = what == "heads"
     layers = [f"layer {layer}" for layer in range(shape[0])]
     across = "head" if heads else "position" if len(shape) == 2 else "nothing"
     return {
-        "title": title,
+        "title": titled_as(title),
         "what": what,
         "rows": [*(f"into {layer}" for layer in layers[:-1]), "into the end"] if what == "residual" else layers,
         "columns": [f"h{head}" for head in range(shape[1])]

@@ -12,7 +12,7 @@ from mdmcourse.errors import InputError
 from mdmcourse.widgets.base import CourseWidget, html_table, script, style
 from mdmcourse.widgets.circuits_state import measured
 from mdmcourse.widgets.data import array, need, numbers, short, titled
-from mdmcourse.widgets.words import visible
+from mdmcourse.widgets.words import titled_as
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,8 +71,8 @@ class ShiftSummary(CourseWidget):
             )
         ks = states[0]["pairs"][0]["ks"]
         super().__init__(
-            tasks=states, models=[visible(name, 24) for name in models], k=ks[len(ks) // 2],
-            verdicts=[[_sentence(finding), _sentence(text)] for finding, text in said.items()],
+            tasks=states, models=[titled_as(name, 24) for name in models], k=ks[len(ks) // 2],
+            verdicts=[[titled_as(finding, 200), titled_as(text, 600)] for finding, text in said.items()],
         )  # fmt: skip
 
     def figure(self) -> Figure:
@@ -127,11 +127,6 @@ class ShiftSummary(CourseWidget):
         )
 
 
-def _sentence(text: str, most: int = 600) -> str:
-    """A text, not a token: its spaces may stay as they are."""
-    return visible(text, most).replace("␣", " ")
-
-
 def spread(value: list[float | None]) -> str:
     """A number and its interval, if it has one."""
     middle, low, high = (None if each is None else f"{each:.3g}" for each in value)
@@ -181,8 +176,8 @@ def _task(title: str, pairs: Any) -> dict[str, Any]:
         for name in ("source_profile", "reader_profile")
     ]
     return {
-        "title": _sentence(title, 40),
-        "pairs": [{"label": _sentence(label, 40), **measured(each)} for label, each in pairs.items()],
+        "title": titled_as(title, 40),
+        "pairs": [{"label": titled_as(label, 40), **measured(each)} for label, each in pairs.items()],
         "sent": short(profiles[0].tolist()),
         "read": short(profiles[1].tolist()),
         "measures": {

@@ -11,7 +11,7 @@ import traitlets
 from mdmcourse.errors import InputError
 from mdmcourse.widgets.base import CourseWidget, html_table, script, style
 from mdmcourse.widgets.data import array
-from mdmcourse.widgets.words import visible
+from mdmcourse.widgets.words import titled_as, visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -157,7 +157,7 @@ def _panel(title: str, trace: Trace, tokenizer: Any, row: int) -> dict[str, Any]
         ]
         steps.append({"written": written, "hidden": np.flatnonzero(remasked[step]).tolist()})
         guesses.append(_line(ids[step].tolist(), chances[step].tolist(), place))
-    return {"title": title, "vocab": list(vocab), "start": start, "steps": steps, "guesses": guesses}
+    return {"title": titled_as(title), "vocab": list(vocab), "start": start, "steps": steps, "guesses": guesses}
 
 
 def _line(ids: list[list[int]], chances: list[list[float]], place: Callable[[int], int]) -> str:

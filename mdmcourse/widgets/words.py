@@ -26,6 +26,11 @@ def visible(text: str, most: int = MOST) -> str:
     return (whole if len(whole) <= most and len(text) <= most else whole[: most - 1] + "…") or "∅"
 
 
+def titled_as(text: str, most: int = 100) -> str:
+    """A title or a sentence, not a token: as `visible`, but spaces may stay as they are."""
+    return visible(text, most).replace("␣", " ")
+
+
 def _shown(letter: str) -> str:
     if letter in SIGNS:
         return SIGNS[letter]
