@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from mdmcourse.figures import ARM_COLOUR, CONTROL_COLOUR, MDM_COLOUR, short_word, shown_once
@@ -111,6 +112,15 @@ def head_maps(panels: Sequence[Mapping[str, Any]], layer: int, head: int) -> Fig
     return shown_once(figure)
 
 
+def _maps(count: int, wide: float, high: float) -> tuple[Figure, Sequence[Axes]]:
+    """So many pictures, each so wide and high in inches: beside each other if a page is wide enough for that."""
+    down = count if wide * count > 12 else 1
+    figure, axes = plt.subplots(
+        down, count // down, figsize=(wide * count / down, high * down), squeeze=False, layout="constrained"
+    )
+    return figure, axes.ravel().tolist()
+
+
 def name_ticks(axis: Axes, which: str, names: Sequence[str], **look: Any) -> None:
     """Tokens at an axis, as text and nothing else."""
     ticks = axis.set_xticks if which == "x" else axis.set_yticks
@@ -125,9 +135,8 @@ def lens_maps(panels: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Figu
     panels: "title", "tokens" and "top", for each layer and position (token, probability) best first, or None.
     """
     pos = len(panels[0]["tokens"])
-    size = (max(4.0, 0.55 * pos + 1.0) * len(panels), 0.28 * len(names) + 1.4)
-    figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False, layout="constrained")
-    for axis, panel in zip(axes[0], panels, strict=True):
+    figure, axes = _maps(len(panels), max(4.0, 0.55 * pos + 1.0), 0.28 * len(names) + 1.4)
+    for axis, panel in zip(axes, panels, strict=True):
         chances = np.array([[cell[0][1] if cell else np.nan for cell in row] for row in panel["top"]])
         axis.imshow(chances, cmap="Blues", vmin=0, vmax=1, origin="lower", aspect="auto")
         for layer, row in enumerate(panel["top"]):
@@ -148,18 +157,20 @@ def patched_cells(
 ) -> Figure:
     """The still form of `PatchingViewer`: a map for each model, blue where a cell restores or destroys, orange where it
     does the opposite, with its share. panels: "title", "note" and "shares" [row, column]."""
-    size = (max(2.6, 0.48 * len(columns) + 1.2) * len(panels) + 0.8, 0.3 * len(rows) + 1.6)
-    figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False, layout="constrained")
-    for axis, panel in zip(axes[0], panels, strict=True):
-        picture = axis.imshow(panel["shares"], cmap="PuOr", vmin=-1, vmax=1, origin="lower", aspect="auto")
+    figure, axes = _maps(len(panels), max(2.6, 0.48 * len(columns) + 1.6), 0.3 * len(rows) + 1.6)
+    colours = LinearSegmentedColormap.from_list("both", ["#A84600", "white", "#0A4880"])  # those of the widget
+    for axis, panel in zip(axes, panels, strict=True):
+        picture = axis.imshow(panel["shares"], cmap=colours, vmin=-1, vmax=1, origin="lower", aspect="auto")
         for (row, column), share in np.ndenumerate(panel["shares"]):
+            if abs(share) < 0.005:
+                continue
             colour = "white" if abs(share) > 0.65 else "black"
             axis.text(column, row, f"{share:.2f}", color=colour, fontsize=7, ha="center", va="center")
         name_ticks(axis, "x", columns, rotation=90)
         name_ticks(axis, "y", rows)
         axis.set_title(f"{short_word(panel['title'], 30)} ({panel['note']})", parse_math=False)
-        axis.spines[:].set_visible(False)
+        axis.spines[:].set_color("#C9CED4")
         axis.tick_params(length=0)
-    bar = figure.colorbar(picture, ax=axes[0].tolist(), shrink=0.8)
+    bar = figure.colorbar(picture, ax=list(axes), shrink=0.8)
     bar.set_label(short_word(label, 60), parse_math=False)
     return shown_once(figure)
