@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from mdmcourse.diffusion.training import TrainConfig, TrainLog
-from mdmcourse.study.posttrain import Recipe, faster_dtype, recipe_path, start, train_member
+from mdmcourse.models.dtype import faster_dtype
+from mdmcourse.study.posttrain import Recipe, recipe_path, start, train_member
 
 STEPS = 200
 
@@ -29,7 +30,8 @@ def main() -> None:
         tokens = row["step"] * recipe.train["batch_size"] * recipe.length
         print(
             f"{row['seconds'] / 60:>5.1f} min, step {row['step']:>4}, {tokens:>7,} tokens: loss {row['loss']:.2f}, "
-            f"infilling {row['infilling']:.2f}, IOI {row['ioi']:.2f}, reversed IOI {row['ioi-reversed']:.2f}, preferred {row['ioi-reversed preferred']:.2f}",
+            f"infilling {row['infilling']:.2f}, IOI {row['ioi']:.2f}, "
+            f"reversed IOI {row['ioi-reversed']:.2f} (preferred {row['ioi-reversed preferred']:.2f})",
             flush=True,
         )
 

@@ -142,7 +142,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(results, indent=1))
         return 0
-    print(f"{options.pair}: {options.prompts} held-out prompts a task; intervals: 95 %, over prompts")
+    print(f"{options.pair}: up to {options.prompts} held-out prompts a task; intervals: 95 %, over prompts")
     print(as_text(results))
     return 0
 
@@ -184,8 +184,9 @@ def _train_toys(options: argparse.Namespace) -> int:
 def _posttrain(options: argparse.Namespace) -> int:
     import torch
 
+    from mdmcourse.models.dtype import faster_dtype
     from mdmcourse.paths import data_dir
-    from mdmcourse.study.posttrain import Recipe, faster_dtype, posttrain, recipe_path
+    from mdmcourse.study.posttrain import Recipe, posttrain, recipe_path
 
     if options.threads:
         torch.set_num_threads(options.threads)

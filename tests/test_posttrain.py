@@ -14,13 +14,14 @@ from helpers import assert_close, assert_three_parts
 
 from mdmcourse.errors import CheckpointError, InputError, UnknownNameError
 from mdmcourse.models import ARM, MDM, ToyConfig, load_pair, toy_arm
+from mdmcourse.models.dtype import faster_dtype
 from mdmcourse.models.lowrank import Adapter, is_attached
 from mdmcourse.paths import data_dir
 from mdmcourse.sequences import Sequences
 from mdmcourse.study import text as text_module
 from mdmcourse.study.evaluate import wilson
 from mdmcourse.study.infilling import infilling, windows
-from mdmcourse.study.posttrain import Recipe, faster_dtype, posttrain, recipe_path
+from mdmcourse.study.posttrain import Recipe, posttrain, recipe_path
 from mdmcourse.study.text import FORMS, TOPICS, draw_text, read_text, sample_text
 from mdmcourse.tasks import TASKS
 from mdmcourse.tasks.ioi import NAMES

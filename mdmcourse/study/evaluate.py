@@ -12,6 +12,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from mdmcourse.diffusion.sampling import Order, sample_arm, sample_mdm
+from mdmcourse.models.dtype import faster_dtype
 from mdmcourse.models.pairs import load_pair
 from mdmcourse.models.reading import ARM, MDM, LanguageModel
 from mdmcourse.models.registry import entry
@@ -98,11 +99,12 @@ def write_answers(
 
 
 def accuracy(model: LanguageModel, task: Task, n: int = 500, *, seed: int = 0, mask_id: int | None = None) -> Accuracy:
-    """Measure a model on `n` held-out prompts of a task (the first token on fewer, if fewer can be analysed).
+    """Measure a model on `n` held-out prompts of a task, or on all that there are if they are fewer; the first token on
+    those that can be analysed.
 
     mask_id: what stands at the answer for an ARM whose tokenizer has no mask token. It is after all that an ARM sees.
     """
-    examples: list[Example] = task.for_tokenizer(model.tokenizer).examples(n, split="test", seed=seed)
+    examples: list[Example] = task.for_tokenizer(model.tokenizer)._up_to(n, "test", seed)
     sequences = encode_examples(examples, model.tokenizer)
     mask_id = getattr(model, "mask_id", mask_id)
     prompts = task.prompts(model.tokenizer, n, seed=seed, mask_id=mask_id, or_fewer=True)
@@ -113,10 +115,10 @@ def accuracy(model: LanguageModel, task: Task, n: int = 500, *, seed: int = 0, m
         first_token,
         preferred,
         wilson(round(preferred * len(prompts)), len(prompts)),
-        right / n,
-        wilson(right, n),
+        right / len(examples),
+        wilson(right, len(examples)),
         token_accuracy(model, sequences),
-        n,
+        len(examples),
     )
 
 
@@ -131,21 +133,29 @@ def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
 def evaluate_pair(name: str, seed: int = 0, *, n: int = 500, device: str | None = None) -> dict[str, Any]:
     """Accuracy of every member of a pair on each of its tasks, as plain data.
 
-    {"pair", "seed", "members": {member: {task: the fields of Accuracy}}}; for a pair that was post-trained on text also
-    "infilling": {member: {"share", "interval", "tokens"}}, of held-out text (see `mdmcourse.study.infilling`).
+    {"pair", "seed", "dtype", "members": {member: {task: the fields of Accuracy}}}; for a pair that was post-trained on
+    text also "infilling": {member: {"share", "interval", "tokens"}}, of held-out text (`mdmcourse.study.infilling`).
+    On a CPU a real pair is loaded in whichever of float32 and bfloat16 this machine is faster with: "dtype".
     """
-    pair = load_pair(name, seed, device=device)
+    real = "base" in entry("pairs", name) and device in (None, "cpu")
+    dtype = getattr(torch, faster_dtype()) if real else None
+    pair = load_pair(name, seed, device=device, dtype=dtype)
     # What stands at the answer for an ARM, which does not see it; some ARMs have no row for the MDM's mask.
     mask_id = pair.mdm.mask_id if pair.mdm.mask_id < pair.arm.vocab_size else 0
     members = {
         member: {task: asdict(accuracy(model, get_task(task), n, mask_id=mask_id)) for task in pair.tasks}
         for member, model in pair.members.items()
     }
-    result: dict[str, Any] = {"pair": name, "seed": seed, "members": members}
+    result: dict[str, Any] = {
+        "pair": name,
+        "seed": seed,
+        "dtype": str(pair.arm.decoder.dtype).removeprefix("torch."),
+        "members": members,
+    }
     if files := entry("pairs", name).get("text"):
         texts = [text for file in files for text in read_text("test", data_dir() / file)]
         held_out = windows(texts, pair.arm.tokenizer, 56)
-        chosen = torch.randperm(len(held_out), generator=torch.Generator().manual_seed(seed))[:n]  # of every kind
+        chosen = torch.randperm(len(held_out), generator=torch.Generator().manual_seed(seed))[:n]
         held_out = held_out.select(chosen)
         result["infilling"] = {member: _infilled(model, held_out, mask_id) for member, model in pair.members.items()}
     return result
@@ -164,7 +174,7 @@ def as_text(results: list[dict[str, Any]]) -> str:
     lines = []
     for result in results:
         head = f"{'task':<14} {'first token':>11} {'preferred':>22}  {'whole answer':<20} each token, one pass"
-        lines.append(f"seed {result['seed']:<19} {head}")
+        lines.append(f"seed {result['seed']}, {result['dtype']:<16} {head}")
         for member, tasks in result["members"].items():
             for task, row in tasks.items():
                 each = " ".join(f"{value:.3f}" for value in row["each_token"])

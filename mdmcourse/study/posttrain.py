@@ -7,7 +7,6 @@ with another seed, and the control, the ARM trained on with its own objective on
 from __future__ import annotations
 
 import sys
-import time
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -116,20 +115,6 @@ def start(recipe: Recipe, member: str, out: Path, dtype: str | None = None) -> L
         model = MDM.from_arm(model, weights="share", mask_id=recipe.mask_id)
     attach(model, recipe.lowrank["rank"], float(recipe.lowrank["alpha"]), seed=about["seed"])
     return model
-
-
-def faster_dtype(n: int = 512) -> str:
-    """Which of float32 and bfloat16 this CPU multiplies faster: many have no bfloat16 in hardware."""
-    seconds = {}
-    for dtype in ("float32", "bfloat16"):
-        one = torch.rand(n, n).to(getattr(torch, dtype))
-        rounds = []
-        for _ in range(5):
-            started = time.perf_counter()
-            one @ one
-            rounds.append(time.perf_counter() - started)
-        seconds[dtype] = min(rounds)
-    return min(seconds, key=seconds.__getitem__)
 
 
 def posttrain(
