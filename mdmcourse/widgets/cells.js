@@ -53,7 +53,7 @@ function cellMap(parent, { rows, columns, label, cell, up = false, rowsAre, colu
 
   function lay() {
     const available = frame.clientWidth || 320;
-    const left = Math.min(96, Math.max(...rows.map(widthOf)) + 12, 0.3 * available);
+    const left = Math.min(96, Math.max(...rows.map(widthOf), widthOf(rowsAre ?? "")) + 12, 0.3 * available);
     const right = 14;
     const width = clamp((available - left - right) / columns.length, cell.least, cell.most);
     const height = cell.height ?? width;

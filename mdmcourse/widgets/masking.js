@@ -3,6 +3,8 @@
 const TOP = 20; // of the weight's chart: 1/t has no bound
 const TICKS = [0, 0.5, 1];
 
+const digits = (value) => value.toFixed(3).replace(/0$/, "");
+
 // Binomial chances of 0 to n masks, each token masked with this rate.
 function chances(n, rate) {
   if (rate <= 0 || rate >= 1) return Array.from({ length: n + 1 }, (_, k) => Number(k === (rate <= 0 ? 0 : n)));
@@ -83,7 +85,7 @@ function render({ model, el }) {
     const index = clamp(model.get("draw"), 0, draws.length - 1);
     const masked = masksOf(draws[index], rate);
     const count = masked.filter(Boolean).length;
-    const level = t(stop).toFixed(3).replace(/0$/, "");
+    const level = digits(t(stop));
     slider.value = stop;
     counter.textContent = `t = ${level}`;
     boxes.forEach(({ box, word, mask, from }, position) => {
@@ -99,7 +101,7 @@ function render({ model, el }) {
     line.setAttribute("aria-label", tokens.map((word, position) => (masked[position] ? "masked" : spoken(word))).join(" "));
     facts.replaceChildren();
     const formula = chosen.name === "linear" ? "1/t" : "−α′(t) / (1 − α(t))";
-    element("p", null, facts, `Each token is masked with probability ${rate.toFixed(2)}: ${said}.`);
+    element("p", null, facts, `Each token is masked with probability ${digits(rate)}: ${said}.`);
     element("p", null, facts, `What the loss then counts for, ${formula}: ${weight === null ? "without bound" : weight.toFixed(2)}.`);
     announce(`t ${level}: ${said}. Weight ${weight === null ? "without bound" : weight.toFixed(2)}.`);
 

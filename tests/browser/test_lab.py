@@ -26,6 +26,10 @@ CELLS = [
     "import numpy as np\nfrom mdmcourse.widgets import AttentionViewer\n\n"
     'AttentionViewer({"MDM": np.full((3, 2, 4, 4), 0.25)}, ["a", "b", "c", "d"])',
 ]
+SETTINGS = {
+    "@jupyter-widgets/jupyterlab-manager/plugin.jupyterlab-settings": {"saveState": True},
+    "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},
+}
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +45,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory, chromium: str) -> Iterator[tup
         ),
         notebook,
     )
-    settings = home / "user" / "@jupyter-widgets" / "jupyterlab-manager"
-    settings.mkdir(parents=True)
-    (settings / "plugin.jupyterlab-settings").write_text(json.dumps({"saveState": True}))
+    for name, settings in SETTINGS.items():
+        (home / "user" / name).parent.mkdir(parents=True)
+        (home / "user" / name).write_text(json.dumps(settings))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -56,8 +60,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, chromium: str) -> Iterator[tup
         sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
         "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password=",
         f"--ServerApp.root_dir={notebook.parent}",
-        "--LabApp.extension_manager=readonly", "--LabApp.news_url=None", "--LabApp.check_for_updates_class="
-        "jupyterlab.NeverCheckForUpdate",
+        "--LabApp.extension_manager=readonly",
     ]  # fmt: skip
     with (home / "log.txt").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
