@@ -108,7 +108,7 @@ function render({ model, el }) {
   const redraw = oncePerFrame(draw);
 
   function tell(k) {
-    const { kept, lost, new: fresh, jaccard } = scene.count(k);
+    const { kept, lost, new: fresh } = scene.count(k);
     slider.value = nearest(sizes, k);
     slider.setAttribute("aria-valuetext", `${k} edges`);
     counter.textContent = `K = ${k}`;
@@ -116,11 +116,14 @@ function render({ model, el }) {
       toggles[kind].text.textContent = text;
       toggles[kind].button.setAttribute("aria-pressed", shown[kind]);
     });
-    const first = `${kept} of ${k} edges are kept, ${lost} lost, ${fresh} new: Jaccard ${jaccard.toFixed(2)}.`;
     facts.replaceChildren();
-    element("strong", null, facts, first);
+    element("strong", null, facts, inWords(k));
     for (const line of measuredNear(scene.task, models, k)) element("div", null, facts, line);
-    announce(first);
+  }
+
+  function inWords(k) {
+    const { kept, lost, new: fresh, jaccard } = scene.count(k);
+    return `${kept} of ${k} edges are kept, ${lost} lost, ${fresh} new: Jaccard ${jaccard.toFixed(2)}.`;
   }
 
   function clampedK() {
@@ -140,8 +143,10 @@ function render({ model, el }) {
   slider.addEventListener("input", () => model.set("k", sizes[slider.value]));
   slider.addEventListener("change", () => model.save_changes()); // once a drag, not at every step of it
   frame.addEventListener("click", (event) => { if (!event.target.closest(".mdm-node")) { pinned = null; redraw(); } });
-  model.on("change:k", redraw);
-  model.on("change:task", chooseTask);
+  const changed = () => { redraw(); announce(inWords(clampedK())); }; // not at first: nobody wants to hear a page load
+  const changedTask = () => { chooseTask(); announce(`${scene.task.title}: ${inWords(clampedK())}`); };
+  model.on("change:k", changed);
+  model.on("change:task", changedTask);
   const stopWatching = whenThemeChanges(redraw);
   chooseTask();
   const resized = oncePerFrame(() => { if (place.asked !== frame.clientWidth) layOut(); });
@@ -150,8 +155,8 @@ function render({ model, el }) {
   return () => {
     watcher.disconnect();
     stopWatching();
-    model.off("change:k", redraw);
-    model.off("change:task", chooseTask);
+    model.off("change:k", changed);
+    model.off("change:task", changedTask);
   };
 }
 

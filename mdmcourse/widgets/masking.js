@@ -48,7 +48,7 @@ function render({ model, el }) {
   const current = () => schedules.find(({ name }) => name === model.get("schedule")) ?? schedules[0];
   const masksOf = (u, rate) => u.map((each, position) => maskable[position] && each < rate);
   const t = (stop) => stop / stops;
-  let parts;
+  let parts, told = "";
 
   // What changes with the schedule only.
   function layOut() {
@@ -103,7 +103,7 @@ function render({ model, el }) {
     const formula = chosen.name === "linear" ? "1/t" : "−α′(t) / (1 − α(t))";
     element("p", null, facts, `Each token is masked with probability ${digits(rate)}: ${said}.`);
     element("p", null, facts, `What the loss then counts for, ${formula}: ${weight === null ? "without bound" : weight.toFixed(2)}.`);
-    announce(`t ${level}: ${said}. Weight ${weight === null ? "without bound" : weight.toFixed(2)}.`);
+    told = `t ${level}: ${said}. Weight ${weight === null ? "without bound" : weight.toFixed(2)}.`;
 
     [[parts.rate, rate], [parts.weight, weight === null ? TOP : Math.min(weight, TOP)]].forEach(([chart, value], at) => {
       chart.put(parts.dots[at], t(stop), value);
@@ -154,11 +154,12 @@ function render({ model, el }) {
   slider.addEventListener("input", () => model.set("t", t(Number(slider.value))));
   slider.addEventListener("change", () => model.save_changes()); // once a drag, not at every step of it
   again.addEventListener("click", () => save("draw", (model.get("draw") + 1) % draws.length));
-  const redraw = oncePerFrame(draw);
-  model.on("change:t change:draw", redraw);
-  model.on("change:schedule", layOut);
+  const changed = oncePerFrame(() => { draw(); announce(told); });
+  const changedSchedule = () => { layOut(); announce(`${current().name}. ${told}`); };
+  model.on("change:t change:draw", changed);
+  model.on("change:schedule", changedSchedule);
   layOut();
-  return () => { model.off("change:t change:draw", redraw); model.off("change:schedule", layOut); };
+  return () => { model.off("change:t change:draw", changed); model.off("change:schedule", changedSchedule); };
 }
 
 export default { render };
