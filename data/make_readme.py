@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mdmcourse.models import registry
+from mdmcourse.models import load, registry
 from mdmcourse.models.lowrank import Adapter
 from mdmcourse.storage import sha256, write_text
 from mdmcourse.study.evaluate import evaluate_pair, share
@@ -102,18 +102,20 @@ def real() -> Iterator[str]:
 def curves(name: str, about: dict[str, Any]) -> Iterator[str]:
     """What the log of every member says, every hundred steps."""
     recipe = Recipe.read(recipe_path(name))
+    sequences = recipe.sequences(load(recipe.base, progress=False).tokenizer, "train")
+    length = sequences.attention_mask.sum().item() / len(sequences)
     logs = {
         member: Adapter.load(HERE / about["directory"] / f"{member}.safetensors").about["log"]
         for member in about["members"]
     }
     measured = [column for column in next(iter(logs.values()))[0] if column not in ("step", "seconds")]
-    yield f"| member | sequences seen | {' | '.join(measured)} |"
+    yield f"| member | tokens seen | {' | '.join(measured)} |"
     yield "|---" * (2 + len(measured)) + "|"
     for member, rows in logs.items():
         for row in rows:
             if row["step"] % 100 == 0 or row is rows[-1]:
-                seen = row["step"] * recipe.train["batch_size"]
-                yield f"| {member} | {seen:,} | {' | '.join(f'{row[column]:.3f}' for column in measured)} |"
+                seen = row["step"] * recipe.train["batch_size"] * length
+                yield f"| {member} | {seen:,.0f} | {' | '.join(f'{row[column]:.3f}' for column in measured)} |"
 
 
 def files() -> Iterator[str]:

@@ -9,31 +9,49 @@ from pathlib import Path
 import pytest
 
 from mdmcourse.models import registry
+from mdmcourse.models.lowrank import Adapter
 from mdmcourse.storage import sha256
+from mdmcourse.study.posttrain import Recipe, recipe_path
 
 DATA = Path(__file__).parents[1] / "data"
-WEIGHTS = sorted(DATA.glob("checkpoints/**/model.safetensors"))
+WEIGHTS = sorted(DATA.glob("checkpoints/**/*.safetensors"))
+TOYS = [path for path in WEIGHTS if path.name == "model.safetensors"]
+CHANGES = [path for path in WEIGHTS if path.name != "model.safetensors"]
+PAIRS = registry()["pairs"]
+
+
+def shown(path: Path) -> str:
+    """As the README lists it: a toy by its folder."""
+    return str((path.parent if path in TOYS else path).relative_to(DATA))
 
 
 def test_every_shipped_model_is_listed_with_its_checksum_and_nothing_else():
     page = (DATA / "README.md").read_text(encoding="utf-8")
     listed = dict(re.findall(r"^\| (checkpoints\S+) \| [\d,]+ \| `(\w{64})` \|$", page, re.MULTILINE))
-    assert listed == {str(path.parent.relative_to(DATA)): sha256(path) for path in WEIGHTS}
+    assert listed == {shown(path): sha256(path) for path in WEIGHTS}
 
 
 def test_the_registry_names_exactly_what_is_there():
-    expected = {
+    toys = {
         DATA / about["directory"] / f"seed-{seed}" / member / "model.safetensors"
-        for about in registry()["pairs"].values()
-        for seed in about["seeds"]
+        for about in PAIRS.values()
+        for seed in about.get("seeds", [])
         for member in ("arm", "mdm", "mdm-second-seed", "arm-trained-on")
     }
-    assert set(WEIGHTS) == expected
-    assert all(len(about["seeds"]) >= 3 for about in registry()["pairs"].values())
+    changes = {
+        DATA / about["directory"] / f"{member}.safetensors"
+        for about in PAIRS.values()
+        if "base" in about
+        for member in about["members"]
+    }
+    assert set(TOYS) == toys
+    assert set(CHANGES) == changes
+    assert changes
+    assert all(len(about["seeds"]) >= 3 for name, about in PAIRS.items() if name.startswith("toy-"))
 
 
-@pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: str(path.parent.relative_to(DATA)))
-def test_a_shipped_model_is_small_and_knows_its_origin(path: Path):
+@pytest.mark.parametrize("path", TOYS, ids=shown)
+def test_a_shipped_toy_is_small_and_knows_its_origin(path: Path):
     assert path.stat().st_size <= 1_000_000
     about = json.loads((path.parent / "mdmcourse.json").read_text(encoding="utf-8"))
     assert about["origin"]["command"].startswith("mdmcourse train-toys ")
@@ -41,5 +59,19 @@ def test_a_shipped_model_is_small_and_knows_its_origin(path: Path):
     assert about["training"]["log"][-1]["step"] == about["training"]["config"]["steps"]
 
 
+@pytest.mark.parametrize("path", CHANGES, ids=shown)
+def test_a_shipped_change_is_small_and_made_after_the_committed_recipe(path: Path):
+    assert path.stat().st_size <= 6_000_000
+    about = Adapter.load(path).about
+    recipe = Recipe.read(recipe_path(path.parent.name))
+    member = recipe.members[path.stem]
+    assert about["command"] == f"mdmcourse posttrain {path.parent.name}"
+    assert {name: about[name] for name in ("kind", "from", "seed")} == member
+    for name in ("base", "mask_id", "lowrank", "train", "masked", "dtype"):
+        assert about[name] == getattr(recipe, name)
+    assert about["log"][-1]["step"] == recipe.train["steps"]
+
+
 def test_all_data_stays_small():
+    assert sum(path.stat().st_size for path in CHANGES) <= 25e6
     assert sum(path.stat().st_size for path in DATA.rglob("*") if path.is_file()) < 60e6
