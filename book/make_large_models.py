@@ -103,7 +103,8 @@ and the two take turns.
 Prompts are independent and scores are sums, so that nothing but the sums crosses the network, once, at the end:
 
 ```bash
-accelerate launch --multi_gpu --num_machines 4 --num_processes 16 --machine_rank $RANK --main_process_ip $HOST --main_process_port 29500 my_attribution.py
+accelerate launch --multi_gpu --num_machines 4 --num_processes 16 \\
+    --machine_rank $RANK --main_process_ip $HOST --main_process_port 29500 my_attribution.py
 ```
 
 ## What has been tried, and what has not
