@@ -124,10 +124,12 @@ class _Rerouting:
         return self.total - self._sum_over(kept)
 
     def _sum_over(self, edges: Bool[Tensor, "source reader"]) -> Float[Tensor, "reader batch pos d_model"]:
+        change = self.change[: len(edges)]
         rows = edges.any(dim=1).nonzero()[:, 0]
-        change = self.change[: len(edges)] if len(rows) == len(edges) else self.change[rows]
-        weights = edges[rows].to(change)
-        return torch.einsum("sr,sbpd->rbpd", weights, change)
+        # Picking sources out copies them, which costs more than multiplying by zeros unless they are few.
+        if 4 * len(rows) < len(edges):
+            edges, change = edges[rows], change.index_select(0, rows)
+        return torch.einsum("sr,sbpd->rbpd", edges.to(change), change)
 
 
 def zeros(written: Written) -> Written:
