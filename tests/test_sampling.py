@@ -163,16 +163,19 @@ def check_trace(trace, tokens, counts):
 
 
 def due(steps, remask=0, block_length=FREE):
-    """What each step has to write and hide again: masks over steps left, rounded up, block after block."""
+    """What each step has to write and hide again, block after block: masks, and those to come from hiding again after
+    every step but the first and the last, over steps left, rounded up."""
     counts = []
     sizes = [min(block_length, FREE - start) for start in range(0, FREE, block_length)]
     for block, size in enumerate(sizes):
         budget, hidden = len(range(block, steps, len(sizes))), size
+        most = min(remask, size - 1)
         for left in range(budget, 0, -1):
             if hidden == 0:
                 break
-            write = math.ceil(hidden / left)
-            again = min(remask, size - hidden) if left > 1 else 0
+            to_come = len(range(max(2, budget - left + 1), budget))
+            write = min(hidden, math.ceil((hidden + most * to_come) / left))
+            again = min(most, size - hidden) if left > 1 else 0
             counts.append((write, again))
             hidden += again - write
     return counts
@@ -183,7 +186,8 @@ def due(steps, remask=0, block_length=FREE):
     [
         {"steps": 8}, {"steps": 3}, {"steps": 1}, {"steps": 20}, {"steps": 12, "remask": 2},
         {"steps": 8, "block_length": 2}, {"steps": 7, "block_length": 3}, {"steps": 4, "block_length": 8},
-        {"steps": 14, "remask": 1, "block_length": 4}, {"steps": 8, "block_length": 50},
+        {"steps": 14, "remask": 1, "block_length": 4}, {"steps": 8, "block_length": 50}, {"steps": 30, "remask": 1},
+        {"steps": 9, "remask": 7}, {"steps": 8, "remask": 3, "block_length": 2}, {"steps": 2, "remask": 4},
     ],
     ids=str,
 )  # fmt: skip
@@ -197,6 +201,14 @@ def test_a_run_writes_what_is_due_and_notes_it(mdm, order, setting):
     check_trace(trace, tokens, due(**setting))
     assert trace.forward_passes <= setting["steps"]
     assert trace.order == order
+
+
+def test_with_remasking_the_last_step_writes_no_more_than_is_hidden_again(mdm):
+    """It used to write one more: a run with more steps ended with more tokens that nobody could repair."""
+    for remask in (1, 2, 3):
+        trace = sample_mdm(mdm, blank(), steps=20, remask=remask, temperature=1.0, generator=seeded())
+        assert trace.forward_passes == 20
+        assert (trace.unmasked[-1].sum(dim=1) <= remask).all()
 
 
 def test_steps_default_to_one_a_mask(mdm):

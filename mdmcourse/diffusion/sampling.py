@@ -114,7 +114,7 @@ def sample_mdm(
     """Fill in every mask of `tokens`, in `steps` forward passes.
 
     Each step predicts all hidden positions at once, draws a token for each, and keeps as many as are due: hidden
-    positions over steps left, rounded up. So the last step always finishes.
+    positions, those that will be hidden again among them, over steps left, rounded up. So the last step always finishes.
 
     Parameters
     ----------
@@ -128,9 +128,10 @@ def sample_mdm(
         "entropy"        where the distribution has the lowest entropy (Ye et al., Dream, arXiv 2508.15487);
         "left-to-right"  the leftmost.
     temperature, top_p: as in `distribution`.
-    remask: after every step but the last of a block, this many of the tokens written *before* this step are hidden
-        again, those with the lowest confidence when they were written (in the spirit of ReMDM, Wang et al., arXiv
-        2503.00307). Needs more steps than masks / tokens a step to be of use.
+    remask: after every step but the first and the last of a block, this many of the tokens written *before* this step
+        are hidden again, those with the lowest confidence when they were written (in the spirit of ReMDM, Wang et al.,
+        arXiv 2503.00307). They count as masks to come, so that each step writes as many as the others. The last step
+        writes up to this many at once, and nothing repairs those.
     block_length: semi-autoregressive: the masks are filled in blocks of this many, from left to right, the steps
         divided evenly among the blocks (Nie et al., LLaDA, arXiv 2502.09992).
     attention_mask: True at real tokens, False at padding.
@@ -172,21 +173,21 @@ def sample_mdm(
             )
             passes += 1
             rank = _rank(order, hidden, confidence, probabilities, generator)
-            candidates = hidden & in_block
-            due = -(-candidates.sum(dim=1, keepdim=True) // left)
+            candidates, older = hidden & in_block, in_block & ~hidden
+            again = (in_block.sum(dim=1, keepdim=True) - 1).clamp(min=0, max=remask)
+            to_come = again * (left - 2 + older.any(dim=1, keepdim=True)).clamp(min=0)  # the first step hides nothing
+            due = -(-(candidates.sum(dim=1, keepdim=True) + to_come) // left)
             keep = _first(rank.masked_fill(~candidates, -torch.inf), due) & candidates
             proposal = tokens.masked_scatter(hidden, chosen)
             spread = last_confidence.masked_scatter(hidden, confidence)
             tokens = torch.where(keep, proposal, tokens)
             last_confidence = torch.where(keep, spread, last_confidence)
-            again = None
+            hide = None
             if remask and left > 1:
-                older = in_block & ~hidden
-                count = torch.full_like(due, remask)
-                again = _first((-last_confidence).masked_fill(~older, -torch.inf), count) & older
-                tokens = tokens.masked_fill(again, mdm.mask_id)
+                hide = _first((-last_confidence).masked_fill(~older, -torch.inf), again) & older
+                tokens = tokens.masked_fill(hide, mdm.mask_id)
             state = tokens.masked_fill(tokens == mdm.mask_id, HIDDEN)
-            recorder.step(state, hidden, confidence, probabilities, keep, again)
+            recorder.step(state, hidden, confidence, probabilities, keep, hide)
     return recorder.trace(forward_passes=passes)
 
 
