@@ -21,11 +21,12 @@ FLOORS = {
     "errors": -1, "storage": 0, "naming": 0, "paths": 0, "sequences": 0,
     "models": 1,
     "diffusion": 2, "tasks": 2,
-    "circuits": 3, "lens": 3,
-    "study": 4, "figures": 4,
-    "widgets": 5, "doctor": 5,
-    "exercises": 6,
-    "cli": 7,
+    "circuits": 3,
+    "lens": 4,
+    "study": 5, "figures": 5,
+    "widgets": 6, "doctor": 6,
+    "exercises": 7,
+    "cli": 8,
 }  # fmt: skip
 
 
