@@ -98,28 +98,51 @@ def write_answers(
     return [written[i] for i in range(len(sequences))]
 
 
+@dataclass(frozen=True)
+class Questions:
+    """Held-out examples of a task, drawn and encoded once for all models that share a tokenizer and a mask token."""
+
+    task: Task
+    examples: list[Example]
+    sequences: Sequences
+    prompts: Prompts
+
+    @classmethod
+    def draw(cls, task: Task, tokenizer: Any, n: int, *, seed: int = 0, mask_id: int | None = None) -> Questions:
+        """`n` examples, or all that there are if they are fewer; of those that can be analysed, as many prompts."""
+        examples = task.for_tokenizer(tokenizer)._up_to(n, "test", seed)
+        prompts = task.prompts(tokenizer, n, seed=seed, mask_id=mask_id, or_fewer=True)
+        return cls(task, examples, encode_examples(examples, tokenizer), prompts)
+
+
 def accuracy(model: LanguageModel, task: Task, n: int = 500, *, seed: int = 0, mask_id: int | None = None) -> Accuracy:
     """Measure a model on `n` held-out prompts of a task, or on all that there are if they are fewer; the first token on
     those that can be analysed.
 
     mask_id: what stands at the answer for an ARM whose tokenizer has no mask token. It is after all that an ARM sees.
     """
-    examples: list[Example] = task.for_tokenizer(model.tokenizer)._up_to(n, "test", seed)
-    sequences = encode_examples(examples, model.tokenizer)
-    mask_id = getattr(model, "mask_id", mask_id)
-    prompts = task.prompts(model.tokenizer, n, seed=seed, mask_id=mask_id, or_fewer=True)
+    return accuracy_on(model, Questions.draw(task, model.tokenizer, n, seed=seed, mask_id=_mask_of(model, mask_id)))
+
+
+def accuracy_on(model: LanguageModel, questions: Questions) -> Accuracy:
+    """Measure a model on questions that were drawn for its tokenizer and its mask token."""
+    examples, prompts = questions.examples, questions.prompts
     first_token, preferred = at_target(model, prompts)
-    written = write_answers(model, sequences)
-    right = sum(task.check(example, answer) for example, answer in zip(examples, written, strict=True))
+    written = write_answers(model, questions.sequences)
+    right = sum(questions.task.check(example, answer) for example, answer in zip(examples, written, strict=True))
     return Accuracy(
         first_token,
         preferred,
         wilson(round(preferred * len(prompts)), len(prompts)),
         right / len(examples),
         wilson(right, len(examples)),
-        token_accuracy(model, sequences),
+        token_accuracy(model, questions.sequences),
         len(examples),
     )
+
+
+def _mask_of(model: LanguageModel, otherwise: int | None) -> int | None:
+    return model.mask_id if isinstance(model, MDM) else otherwise
 
 
 def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
@@ -142,10 +165,14 @@ def evaluate_pair(name: str, seed: int = 0, *, n: int = 500, device: str | None 
     pair = load_pair(name, seed, device=device, dtype=dtype)
     # What stands at the answer for an ARM, which does not see it; some ARMs have no row for the MDM's mask.
     mask_id = pair.mdm.mask_id if pair.mdm.mask_id < pair.arm.vocab_size else 0
-    members = {
-        member: {task: asdict(accuracy(model, get_task(task), n, mask_id=mask_id)) for task in pair.tasks}
-        for member, model in pair.members.items()
-    }
+    members: dict[str, dict[str, Any]] = {member: {} for member in pair.members}
+    for name_of_task in pair.tasks:
+        drawn: dict[tuple[int, int | None], Questions] = {}  # by tokenizer and mask: mostly one for all members
+        for member, model in pair.members.items():
+            key = (id(model.tokenizer), _mask_of(model, mask_id))
+            if key not in drawn:
+                drawn[key] = Questions.draw(get_task(name_of_task), model.tokenizer, n, mask_id=key[1])
+            members[member][name_of_task] = asdict(accuracy_on(model, drawn[key]))
     result: dict[str, Any] = {
         "pair": name,
         "seed": seed,
