@@ -114,7 +114,7 @@ def sample_mdm(
     """Fill in every mask of `tokens`, in `steps` forward passes.
 
     Each step predicts all hidden positions at once, draws a token for each, and keeps as many as are due: hidden
-    positions, those that will be hidden again among them, over steps left, rounded up. So the last step always finishes.
+    positions and those that will be hidden again, over steps left, rounded up. So the last step always finishes.
 
     Parameters
     ----------
