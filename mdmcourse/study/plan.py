@@ -1,0 +1,194 @@
+"""A study's plan: what is measured on what, and what would count as a result, written down before it runs."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mdmcourse.errors import InputError, UnknownNameError
+from mdmcourse.models.registry import entry
+from mdmcourse.naming import suggest
+from mdmcourse.paths import data_dir
+from mdmcourse.tasks import get_task
+
+VERDICTS = ("reproduces", "partly", "does not reproduce", "not settled", "not measured")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pairs that are judged together: one pair, trained several times.
+
+    Attributes
+    ----------
+    title: for tables.
+    pair: its name in the registry.
+    seeds: of its ARM.
+    local, global_: a task each kind: what a local and a global task is, the lessons say. Either can be missing.
+    others: tasks that are measured and not judged.
+    weights: folders, if the pair is not where the registry says: for stand-ins and tests.
+    """
+
+    title: str
+    pair: str
+    seeds: tuple[int, ...] = (0,)
+    local: str | None = None
+    global_: str | None = None
+    others: tuple[str, ...] = ()
+    weights: dict[str, str] | None = None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(task for task in (self.local, self.global_, *self.others) if task)
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One number of a unit, and what it has to be for a finding to hold.
+
+    Attributes
+    ----------
+    task: "local", "global", or "global - local" for the difference of the two.
+    value: names of statistics (see `mdmcourse.study.unit`), added and subtracted.
+    at_least, at_most: one of the two: where the whole interval has to lie.
+    why: in words.
+    """
+
+    task: str
+    value: str
+    why: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.task not in ("local", "global", "global - local") or (self.at_least is None) == (self.at_most is None):
+            raise InputError(
+                f"A criterion with task={self.task!r}, at_least={self.at_least}, at_most={self.at_most}.",
+                "It has to say for which task, and on which side of one number the interval has to lie.",
+                'Use "local", "global" or "global - local", and either at_least or at_most.',
+            )
+        self.terms  # noqa: B018 - refused here, not after hours
+
+    @property
+    def terms(self) -> list[tuple[int, str]]:
+        """The statistics of `value`, each with its sign."""
+        pieces = re.split(r"\s+([+-])\s+", self.value.strip())
+        names, signs = pieces[::2], ["+", *pieces[1::2]]
+        if not all(re.fullmatch(r"[a-z_]+/[a-z-]+", name) for name in names):
+            raise InputError(
+                f"value={self.value!r}.",
+                "It is not a sum of statistics.",
+                'Write for instance "overlap/mdms - overlap/arm-trained-on".',
+            )
+        return [(1 if sign == "+" else -1, name) for sign, name in zip(signs, names, strict=True)]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim, and its criteria. It reproduces if all are met, does not if none is and one is contradicted."""
+
+    name: str
+    claim: str
+    criteria: tuple[Criterion, ...]
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """What a study measures.
+
+    Attributes
+    ----------
+    name: of the file.
+    title: for the report.
+    groups, findings: see there.
+    prompts: for the scores, twice as many as this: two halves, whose overlap is the ceiling. As many others test the
+        circuits.
+    steps: of EAP-IG.
+    share: the size of the circuits that are judged, as a share of all edges.
+    shares: all sizes at which overlaps are measured.
+    resamples: of the prompts, for intervals within a model.
+    dtype: of real models; "float32" if it is not given.
+    """
+
+    name: str
+    title: str
+    groups: tuple[Group, ...]
+    findings: tuple[Finding, ...]
+    prompts: int = 128
+    steps: int = 5
+    share: float = 0.08
+    shares: tuple[float, ...] = (0.01, 0.02, 0.05, 0.08, 0.1, 0.2, 0.5)
+    resamples: int = 200
+    dtype: str = "float32"
+    sha256: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        if self.prompts < 4 or self.steps < 1 or not 0 < self.share < 1 or self.share not in self.shares:
+            raise InputError(
+                f"prompts={self.prompts}, steps={self.steps}, share={self.share}, shares={self.shares}.",
+                "Halves need four prompts at least, and the size that is judged is one of those that are measured.",
+                "Give prompts of 4 or more, steps of 1 or more, and a share that is among shares.",
+            )
+        if not self.groups:
+            raise InputError("The plan names no pair.", "There is nothing to measure.", "Add [[pairs]].")
+
+    @property
+    def units(self) -> list[tuple[Group, int, str]]:
+        """What is measured, and stored, one by one: a pair, a seed, a task."""
+        return [(group, seed, task) for group in self.groups for seed in group.seeds for task in group.tasks]
+
+
+def load_plan(plan: str | Path) -> StudyPlan:
+    """A plan by its name (a file in `data/studies/`) or its path.
+
+    Raises UnknownNameError, with near names, and InputError for a plan that says something that cannot be measured.
+    """
+    path = Path(plan)
+    if path.suffix != ".toml":
+        known = {file.stem: file for file in sorted((data_dir() / "studies").glob("*.toml"))}
+        if str(plan) not in known:
+            raise UnknownNameError(*suggest("study", str(plan), known))
+        path = known[str(plan)]
+    try:
+        text = path.read_text(encoding="utf-8")
+        given = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(
+            f"{path} could not be read: {error}.",
+            "There is no plan.",
+            "Give the path of a TOML file, as in data/studies/.",
+        ) from error
+    try:
+        groups = tuple(_group(row) for row in given.pop("pairs", []))
+        findings = tuple(
+            Finding(name, row["claim"], tuple(Criterion(**criterion) for criterion in row["criteria"]))
+            for name, row in given.pop("findings", {}).items()
+        )
+        if "shares" in given:
+            given["shares"] = tuple(given["shares"])
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return StudyPlan(path.stem, groups=groups, findings=findings, sha256=digest, **given)
+    except (TypeError, KeyError) as error:
+        raise InputError(
+            f"{path}: {error}.", "A plan says something that no study knows.", "Compare it with those in data/studies/."
+        ) from error
+
+
+def _group(row: Mapping[str, Any]) -> Group:
+    """A pair of a plan. Raises for pairs and tasks that nobody knows."""
+    given = dict(row)
+    given["global_"] = given.pop("global", None)
+    for name in ("seeds", "others"):
+        if name in given:
+            given[name] = tuple(given[name])
+    group = Group(**given)
+    entry("pairs", group.pair)
+    for task in group.tasks:
+        get_task(task)
+    if not group.tasks or not group.seeds:
+        raise InputError(f"{group}.", "It has no task, or no seed.", 'Give local="...", global="..." and seeds=[...].')
+    return group

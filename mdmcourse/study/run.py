@@ -1,0 +1,201 @@
+"""Running a study: unit after unit, each stored when it is done, and one file of results in the end.
+
+A unit is a pair, a seed and a task. What is done is kept in `runs/`: attributions batch by batch, units whole. So a run
+that is killed, at any moment, goes on from there and ends with the same file.
+
+Started under `accelerate launch` or `torchrun`, the prompts of every attribution are divided among the processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mdmcourse.circuits import attribute
+from mdmcourse.errors import CheckpointError, InputError
+from mdmcourse.models.pairs import load_pair, pair_directory
+from mdmcourse.models.reading import LanguageModel
+from mdmcourse.models.registry import entry
+from mdmcourse.paths import data_dir
+from mdmcourse.storage import write_text
+from mdmcourse.study.plan import Group, StudyPlan
+from mdmcourse.study.unit import Material, measure
+from mdmcourse.tasks import get_task
+from mdmcourse.tasks.task import Prompts
+
+DIGITS = 6  # significant ones, of every number that is stored
+
+
+def run_study(
+    plan: StudyPlan,
+    *,
+    runs: Path = Path("runs"),
+    out: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Run what of a plan has not been run yet, and write the results; returns their file, by default
+    `data/studies/results/NAME.json`.
+
+    Raises what loading a pair raises (before anything is computed, if a pair is not there), and CheckpointError for a
+    unit in `runs` that is damaged.
+    """
+    out = out or results_file(plan.name)
+    folder = runs / "studies" / f"{plan.name}-{plan.sha256[:8]}"
+    for group, seed, _ in plan.units:
+        _need(group, seed)
+    stored = []
+    for number, (group, seed, task) in enumerate(plan.units, start=1):
+        file = folder / f"{group.pair}-{seed}-{task}.json"
+        if file.exists():
+            stored.append(_read(file))
+            continue
+        say(f"{number} of {len(plan.units)}: {group.title}, seed {seed}, {task}")
+        unit = run_unit(plan, group, seed, task, folder / f"{group.pair}-{seed}-{task}")
+        if int(os.environ.get("RANK", "0")) == 0:
+            write_text(file, _text(unit))
+        stored.append(json.loads(_text(unit)))
+    about = {"python": platform.python_version(), **{name: version(name) for name in ("torch", "transformers")}}
+    result = {
+        "plan": plan.name,
+        "title": plan.title,
+        "sha256_of_plan": plan.sha256,
+        "command": f"mdmcourse study {plan.name}",
+        "versions": about,
+        "units": stored,
+    }
+    if int(os.environ.get("RANK", "0")) == 0:
+        write_text(out, _text(result))
+    return out
+
+
+def run_unit(plan: StudyPlan, group: Group, seed: int, task: str, folder: Path) -> dict[str, Any]:
+    """Measure one unit. `folder` keeps its attributions until it is done."""
+    started = time.monotonic()
+    dtype = None if "seeds" in entry("pairs", group.pair) else getattr(torch, plan.dtype)
+    seeded = {"seed": seed} if "seeds" in entry("pairs", group.pair) else {}
+    pair = load_pair(group.pair, weights=group.weights, dtype=dtype, **seeded)  # type: ignore[arg-type]
+    members: dict[str, LanguageModel] = dict(pair.members)
+    if len(group.seeds) > 1:
+        beside = group.seeds[(group.seeds.index(seed) + 1) % len(group.seeds)]
+        members["other-arm"] = load_pair(group.pair, beside).arm
+    mask_id = pair.mdm.mask_id if pair.mdm.mask_id < pair.arm.vocab_size else 0
+    found_on, tested_on = _prompts(task, pair.arm, plan.prompts, mask_id)
+    scores = {
+        name: attribute(
+            model, found_on, steps=plan.steps, keep_prompts=True, save_to=folder / f"{name}.safetensors", progress=True
+        )
+        for name, model in members.items()
+    }
+    if others := [other for other in group.tasks if other != task]:
+        other_prompts, _ = _prompts(others[0], pair.arm, plan.prompts, mask_id)
+        scores["other-task"] = attribute(
+            pair.arm, other_prompts, steps=plan.steps, keep_prompts=True, save_to=folder / "other-task.safetensors"
+        )
+    measured = measure(
+        Material(members, scores, found_on, tested_on),
+        share=plan.share, shares=plan.shares, resamples=plan.resamples, seed=seed,
+    )  # fmt: skip
+    for file in folder.glob("*.safetensors"):
+        file.unlink()
+    return {
+        "group": group.title,
+        "pair": group.pair,
+        "seed": seed,
+        "task": task,
+        "kind": {group.local: "local", group.global_: "global"}.get(task, "other"),
+        "layers": scores["arm"].graph.layers,
+        "edges": scores["arm"].graph.n_edges,
+        "weights": {name: hash_of(model) for name, model in members.items()},
+        "prompts": _hash_of_prompts(found_on, tested_on),
+        "dtype": str(pair.arm.decoder.dtype).removeprefix("torch."),
+        "integration_error": {name: each.integration_error for name, each in scores.items()},
+        **measured,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def results_file(name: str) -> Path:
+    """Where the results of a shipped plan lie."""
+    return data_dir() / "studies" / "results" / f"{name}.json"
+
+
+def load_results(plan: StudyPlan, file: Path | None = None) -> dict[str, Any]:
+    """The results of a plan. Raises InputError if there are none, or if they were made by another version of the plan:
+    criteria are written before a study runs, not after."""
+    file = file or results_file(plan.name)
+    if not file.exists():
+        raise InputError(
+            f"{file} is not there.", "The study has not been run here.", f"Run it: mdmcourse study {plan.name}"
+        )
+    results = _read(file)
+    if results.get("sha256_of_plan") != plan.sha256:
+        raise InputError(
+            f"{file} was made by another version of the plan {plan.name}.",
+            "Its criteria may have been written after its results were known.",
+            f"Run the study again: mdmcourse study {plan.name}",
+        )
+    return results
+
+
+def _prompts(task: str, arm: LanguageModel, n: int, mask_id: int) -> tuple[Prompts, Prompts]:
+    """Held-out prompts in two halves for the scores, and others to test them on."""
+    drawn = get_task(task).prompts(arm.tokenizer, 3 * n, mask_id=mask_id)
+    return drawn.select(slice(0, 2 * n)), drawn.select(slice(2 * n, 3 * n))
+
+
+def _need(group: Group, seed: int) -> None:
+    """Raise for a toy pair that was never trained here."""
+    if "seeds" in entry("pairs", group.pair):
+        pair_directory(group.pair, seed)
+
+
+def hash_of(model: LanguageModel) -> str:
+    """SHA-256 of a model's weights as they are computed with, in float32, and of how it is read."""
+    digest = hashlib.sha256(f"{model.attention} {model.shift} {getattr(model, 'mask_id', None)}".encode())
+    for name, weight in model.decoder.state_dict().items():
+        digest.update(name.encode() + weight.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _hash_of_prompts(*each: Prompts) -> str:
+    digest = hashlib.sha256()
+    for prompts in each:
+        for column in (prompts.clean, prompts.corrupted, prompts.answer, prompts.distractor, prompts.target):
+            digest.update(column.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _text(value: Any) -> str:
+    return json.dumps(_rounded(value), indent=1, allow_nan=False) + "\n"
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(each) for each in value]
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}") if value == value and abs(value) != float("inf") else None
+    return value
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        assert isinstance(found, dict)
+    except (OSError, ValueError, AssertionError) as error:
+        raise CheckpointError(
+            f"{file} could not be read: {error!r}.",
+            "It was altered, or copied in part: the study writes its files whole.",
+            "Delete it, and run the study again: only what is missing is computed.",
+        ) from error
+    return found
