@@ -15,9 +15,9 @@ function render({ model, el }) {
   const controls = element("div", "mdm-controls", root);
   let pick = null, showMeasure = () => {}, measures = null;
   if (options.length > 1) {
-    pick = selectInput(controls, "Show", ["the most probable token", ...options.slice(1)], (index) => save({ followed: options[index] }));
+    pick = selectInput(controls, "Show", ["the most probable token", ...options.slice(1)], (index) => save(model, { followed: options[index] }));
     measures = element("span", null, controls);
-    showMeasure = radioList(measures, "Measure", MEASURES, (index) => save({ measure: MEASURES[index] }));
+    showMeasure = radioList(measures, "Measure", MEASURES, (index) => save(model, { measure: MEASURES[index] }));
   }
   const announce = announcer(root);
   const maps = element("div", "mdm-maps", root);
@@ -31,7 +31,7 @@ function render({ model, el }) {
     const map = cellMap(column, {
       rows: names, columns: one.tokens, up: true, label: `Logit lens of ${one.title}, layers upwards, positions across`,
       columnsAre: "the token that is scored", cell: { least: 25, most: 62, height: 23 },
-      choose: (layer, pos) => save({ layer, pos }),
+      choose: (layer, pos) => save(model, { layer, pos }),
       hover: (layer, pos) => { hovered = layer === undefined ? null : [layer, pos]; describe(); },
     });
     return { map };
@@ -108,10 +108,6 @@ function render({ model, el }) {
     });
   }
 
-  function save(values) {
-    for (const [name, value] of Object.entries(values)) model.set(name, value);
-    model.save_changes();
-  }
   const redraw = oncePerFrame(draw);
   const changed = () => {
     if (colours) redraw();

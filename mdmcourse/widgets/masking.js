@@ -24,7 +24,7 @@ function render({ model, el }) {
   setAll(root, { role: "group", "aria-label": "A sentence under the forward process" });
 
   const controls = element("div", "mdm-controls", root);
-  const showSchedule = radioList(controls, "Schedule", schedules.map(({ name }) => name), (index) => save("schedule", schedules[index].name));
+  const showSchedule = radioList(controls, "Schedule", schedules.map(({ name }) => name), (index) => save(model, { schedule: schedules[index].name }));
   const again = element("button", null, controls, "Draw again");
   again.type = "button";
   const drag = element("div", "mdm-controls", root);
@@ -147,13 +147,9 @@ function render({ model, el }) {
     shape("line", { x1: mean, x2: mean, y1: chart.box.top, y2: chart.box.bottom, class: "mdm-mean" }, chart.svg);
   }
 
-  function save(name, value) {
-    model.set(name, value);
-    model.save_changes();
-  }
   slider.addEventListener("input", () => model.set("t", t(Number(slider.value))));
   slider.addEventListener("change", () => model.save_changes()); // once a drag, not at every step of it
-  again.addEventListener("click", () => save("draw", (model.get("draw") + 1) % draws.length));
+  again.addEventListener("click", () => save(model, { draw: (model.get("draw") + 1) % draws.length }));
   const changed = oncePerFrame(() => { draw(); announce(told); });
   const changedSchedule = () => { layOut(); announce(`${current().name}. ${told}`); };
   model.on("change:t change:draw", changed);

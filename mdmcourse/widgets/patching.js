@@ -5,7 +5,7 @@ function render({ model, el }) {
   const shares = tabs.map((tab) => tab.panels.map((panel) => panel.shares.map((line) => line.split(" ").map((cell) => cell.split(",").map(Number)))));
   const root = element("div", "mdm-widget mdm-patching", el);
   setAll(root, { role: "group", "aria-label": "Activation patching" });
-  const showTab = tabs.length < 2 ? () => {} : tabList(root, "Activations", tabs.map((tab) => tab.title), (index) => save({ tab: tabs[index].title }));
+  const showTab = tabs.length < 2 ? () => {} : tabList(root, "Activations", tabs.map((tab) => tab.title), (index) => save(model, { tab: tabs[index].title }));
   const page = element("div", null, root);
   if (tabs.length > 1) page.setAttribute("role", "tabpanel");
   const controls = element("div", "mdm-controls", page);
@@ -48,7 +48,7 @@ function render({ model, el }) {
       element("div", "mdm-maptitle", column, panel.title).dir = "auto";
       return cellMap(column, {
         rows: tab.rows, columns, up: true, label: `Patched ${tab.what} of ${panel.title}, layers upwards`,
-        cell: { least: 20, most: tab.across === "position" ? 56 : 72, height: 24 }, choose: (row, at) => save({ row, column: at }),
+        cell: { least: 20, most: tab.across === "position" ? 56 : 72, height: 24 }, choose: (row, at) => save(model, { row, column: at }),
         hover: (row, at) => { hovered = row === undefined ? null : [row, at, chosen()[2]]; describe(); },
       });
     });
@@ -91,10 +91,6 @@ function render({ model, el }) {
     });
   }
 
-  function save(values) {
-    for (const [name, value] of Object.entries(values)) model.set(name, value);
-    model.save_changes();
-  }
   const redraw = oncePerFrame(draw);
   const changed = () => {
     if (colours) redraw();

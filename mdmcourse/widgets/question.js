@@ -56,8 +56,7 @@ function render({ model, el }) {
   root.addEventListener("submit", (event) => {
     event.preventDefault();
     if (model.get("answer") !== null || given() === null) return;
-    model.set("answer", given());
-    model.save_changes();
+    save(model, { answer: given() });
     show();
   });
   model.on("change:answer", show);

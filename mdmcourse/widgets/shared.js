@@ -101,6 +101,12 @@ function whenThemeChanges(react) {
   return () => { dark.removeEventListener("change", react); observer.disconnect(); };
 }
 
+// What the reader chose, into the widget's state and to the kernel, if there is one.
+function save(model, values) {
+  for (const [name, value] of Object.entries(values)) model.set(name, value);
+  model.save_changes();
+}
+
 const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
 
 // A token as a screen reader should say it: spaces are drawn as ␣, which is no word.

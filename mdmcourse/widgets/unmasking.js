@@ -185,8 +185,7 @@ function render({ model, el }) {
     }, 900 / speeds[speed.selectedIndex]);
   }
   function setStep(step) {
-    model.set("step", step);
-    model.save_changes();
+    save(model, { step });
   }
   play.addEventListener("click", () => {
     if (timer) return stop();
