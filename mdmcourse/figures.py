@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.lines import Line2D
 from matplotlib.path import Path as Curve
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +20,16 @@ from numpy.typing import ArrayLike, NDArray
 # Told apart by readers with any kind of colour vision (Okabe and Ito), and by lightness in grey.
 ARM_COLOUR, MDM_COLOUR, CONTROL_COLOUR = "#0072B2", "#D55E00", "#7F7F7F"
 
+# Chinese, Japanese and Korean, on Linux, macOS and Windows: matplotlib's own font has none of their letters. Only those
+# that are installed may be named, or matplotlib warns.
+CJK_FONTS = (
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "Source Han Sans", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei",
+    "IPAexGothic", "Hiragino Sans", "PingFang SC", "Apple SD Gothic Neo", "Arial Unicode MS", "Yu Gothic",
+    "Microsoft YaHei", "Malgun Gothic",
+)  # fmt: skip
+
 STYLE: dict[str, Any] = {
+    "font.family": ["sans-serif", *(name for name in CJK_FONTS if name in fontManager.get_font_names())],
     "figure.facecolor": "white",
     "axes.facecolor": "white",
     "axes.spines.top": False,

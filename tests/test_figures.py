@@ -8,7 +8,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 
-from mdmcourse.figures import accuracy_bars, course_style, influence_maps, live, training_curves
+from mdmcourse.figures import STYLE, accuracy_bars, course_style, influence_maps, live, training_curves
 
 
 def test_the_style_ends_with_the_block():
@@ -71,3 +71,12 @@ def test_a_live_figure_takes_the_place_of_the_last(monkeypatch):
     for figure in ("first", "second", "third"):
         show(figure)
     assert (shown, updated) == (["first"], ["second", "third"])
+
+
+def test_only_fonts_that_are_installed_are_named(caplog):
+    with course_style():
+        figure, axis = plt.subplots()
+        axis.set_title("plain")
+        figure.canvas.draw()
+    assert caplog.text == ""
+    assert STYLE["font.family"][0] == "sans-serif"
