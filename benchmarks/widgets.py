@@ -78,7 +78,7 @@ DRAWING = """() => {
 
 
 def weights(widgets: dict[str, Any]) -> None:
-    print(f"{'state, kilobytes':<24}{'data':>10}{'with script':>14}")
+    print(f"{'state, kilobytes':<24}{'data':>10}{'with script':>14}{'data in a notebook':>22}")
     for name, widget in widgets.items():
         state = next(
             model["state"]
@@ -87,7 +87,9 @@ def weights(widgets: dict[str, Any]) -> None:
         )
         own = {key: value for key, value in state.items() if not key.startswith("_")}
         sizes = [len(json.dumps(part, separators=(",", ":"), ensure_ascii=False)) / 1000 for part in (own, state)]
-        print(f"{name:<24}{sizes[0]:>10.1f}{sizes[1]:>14.1f}")
+        deep = {"metadata": {"widgets": {"application": {"state": {"id": {"state": own}}}}}}  # a line for each number
+        stored = len(json.dumps(deep, indent=1, ensure_ascii=False)) / 1000
+        print(f"{name:<24}{sizes[0]:>10.1f}{sizes[1]:>14.1f}{stored:>22.1f}")
 
 
 def drawn(page: Page, address: str) -> float:

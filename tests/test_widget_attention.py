@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from mdmcourse.errors import InputError
 from mdmcourse.widgets import AttentionViewer
 from mdmcourse.widgets.attention import sinks
+from mdmcourse.widgets.packing import read
 from tests.helpers import without_shape_checks
 from tests.hostile import HOSTILE, assert_harmless
 
@@ -32,7 +32,7 @@ ARM, MDM = drawn(3, 2, 5, 5, causal=True), drawn(3, 2, 5, 5)
 def test_weights_are_those_given_to_a_byte():
     viewer = AttentionViewer({"ARM": ARM, "MDM": MDM}, WORDS)
     for model, given in zip(viewer.models, (ARM, MDM), strict=True):
-        sent = np.frombuffer(base64.b64decode(model["weights"][0]), dtype=np.uint8) / 255
+        sent = read(model["weights"][0]) / 255
         np.testing.assert_allclose(sent.reshape(given.shape), given, atol=0.5 / 255 + 1e-6)
     assert [model["causal"] for model in viewer.models] == [True, False]
     assert viewer.models[0]["tokens"] == [["<bos>", "␣a", "␣b", "␣c", "␣d"]]

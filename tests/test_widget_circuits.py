@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +14,9 @@ from mdmcourse.circuits import Circuit, Faithfulness, Graph, Scores, attribute, 
 from mdmcourse.errors import InputError
 from mdmcourse.tasks import get_task
 from mdmcourse.widgets import CircuitViewer
+from mdmcourse.widgets.circuits_roles import roles_by_task
 from mdmcourse.widgets.circuits_state import counts, kinds
+from mdmcourse.widgets.packing import unpacked
 
 GRAPH = Graph(layers=3, heads=4, kv_heads=2)
 HOSTILE = ["<script>alert(1)</script>", "</div>", '"onload="', "$\\frac$", "a" * 10_000, "​", "\x00\x07", "مرحبا"]
@@ -56,11 +59,11 @@ def names_of(scores: Scores, k: int) -> set[str]:
 @pytest.mark.parametrize("k", [1, 7, 40, GRAPH.n_edges])
 def test_kept_lost_and_new_are_those_of_the_scores(k: int):
     viewer = CircuitViewer({"ARM": ONE, "MDM": TWO}, k=k)
-    (task,) = viewer.tasks
+    task, graph = unpacked(viewer.tasks[0]), unpacked(viewer.graph)
     one, two = names_of(ONE, k), names_of(TWO, k)
-    width = len(viewer.graph["readers"])
+    width = len(graph["readers"])
     found = {
-        f"{viewer.graph['nodes'][edge // width]}->{viewer.graph['readers'][edge % width]}": kind
+        f"{graph['nodes'][edge // width]}->{graph['readers'][edge % width]}": kind
         for edge, kind in zip(task["edges"], kinds(task, k).tolist(), strict=True)
     }
     assert {name for name, kind in found.items() if kind == 0} == one & two
@@ -70,15 +73,14 @@ def test_kept_lost_and_new_are_those_of_the_scores(k: int):
 
 
 def test_scores_and_ranks_are_those_of_the_scores():
-    (task,) = CircuitViewer({"ARM": ONE, "MDM": TWO}, most=30, k=5).tasks
+    task = unpacked(CircuitViewer({"ARM": ONE, "MDM": TWO}, most=30, k=5).tasks[0])
     for scores, sent, order in zip((ONE, TWO), task["scores"], task["order"], strict=True):
-        expected = scores.values.flatten()[task["edges"]]
-        torch.testing.assert_close(torch.tensor(sent), expected, rtol=6e-3, atol=0)
-        assert [sent[edge] for edge in order] == [float(f"{value:.3g}") for _, value in scores.top(30)]
+        assert sent.tolist() == scores.values.flatten()[task["edges"].tolist()].tolist()
+        assert sent[order].tolist() == [value for _, value in scores.top(30)]
 
 
 def test_an_edge_ends_where_the_graph_says():
-    graph = CircuitViewer({"ARM": ONE, "MDM": TWO}).graph
+    graph = unpacked(CircuitViewer({"ARM": ONE, "MDM": TWO}).graph)
     for reader, name in enumerate(graph["readers"]):
         marked = torch.zeros(GRAPH.n_readers, dtype=torch.bool)
         marked[reader] = True
@@ -92,14 +94,14 @@ def test_an_edge_ends_where_the_graph_says():
 
 def test_measures_are_those_of_the_comparison():
     viewer = CircuitViewer({"ARM": ONE, "MDM": TWO}, COMPARISON, {"ARM": curve([0, 5, 50])})
-    (task,) = viewer.tasks
+    task = unpacked(viewer.tasks[0])
     sent = task["comparison"]
     assert sent["ks"] == [5, 20, 60]
     assert sent["overlap"] == pytest.approx([counts(task, k)[3] for k in sent["ks"]], abs=2e-3)
     assert sent["ceilings"][1] == pytest.approx(COMPARISON.ceiling_two.tolist(), abs=2e-3)
     assert sent["low"] == pytest.approx(COMPARISON.overlap[:, 1].tolist(), abs=2e-3)
     for key, expected in (("sourceProfile", COMPARISON.source_profile), ("readerProfile", COMPARISON.reader_profile)):
-        torch.testing.assert_close(torch.tensor(task[key]), expected, rtol=6e-3, atol=1e-4)
+        np.testing.assert_allclose(np.stack(task[key]), expected, rtol=1e-5, atol=1e-6)
     assert task["faithfulness"] == [{"asked": [0, 5, 50], "values": [0.0, 0.5, 1.0]}, None]
 
 
@@ -119,13 +121,13 @@ def test_the_state_of_a_pair_and_two_tasks_is_small():
         }
     comparisons = {name: compare(*both.values(), bootstrap=0, halvings=1) for name, both in scores.items()}
     viewer = CircuitViewer(scores, comparisons)
-    state = json.dumps([viewer.graph, viewer.tasks], allow_nan=False)
-    assert len(state) < 300_000
+    in_a_notebook = [[[[[viewer.graph, viewer.tasks]]]]]  # as deep as there, a line for each number
+    assert len(json.dumps(in_a_notebook, allow_nan=False, indent=1)) < 120_000
     top = (
         Circuit.top(scores["ioi"]["ARM"], 100, prune=False).edges
         & Circuit.top(scores["ioi"]["MDM"], 100, prune=False).edges
     )
-    assert counts(viewer.tasks[0], 100)[0] == int(top.sum())
+    assert counts(unpacked(viewer.tasks[0]), 100)[0] == int(top.sum())
 
 
 # What it shows where it cannot run
@@ -133,7 +135,8 @@ def test_the_state_of_a_pair_and_two_tasks_is_small():
 
 @pytest.mark.parametrize("title", HOSTILE)
 def test_text_stays_text(title: str, tmp_path):
-    viewer = CircuitViewer({title: {title: ONE, f"{title} 2": TWO}}, {title: COMPARISON}, k=9)
+    models = {title: ONE, f"{title} 2": TWO}
+    viewer = CircuitViewer({title: models}, {title: COMPARISON}, k=9, roles={title: {title: {"a0.h1": title}}})
     data, _ = viewer._repr_mimebundle_()
     for tag in ("<script", "</div", '"onload'):
         assert tag not in data["text/html"]
@@ -151,7 +154,7 @@ def test_repr_is_stable_and_there_is_a_fallback():
     assert repr(viewer) == f"CircuitViewer(made up: ARM and MDM, {GRAPH.n_edges} edges)"
     data, _ = viewer._repr_mimebundle_()
     assert "0x" not in data["text/plain"]
-    kept, lost, new, jaccard = counts(viewer.tasks[0], 50)
+    kept, lost, new, jaccard = counts(unpacked(viewer.tasks[0]), 50)
     assert f"<td>50</td><td>{kept}</td><td>{lost}</td><td>{new}</td><td>{jaccard:.2f}</td>" in data["text/html"]
     name, score = TWO.top(1)[0]
     assert f"{name} {score:+.3g}" in data["text/plain"]
@@ -163,8 +166,54 @@ def test_the_figure_draws_every_edge_once(k: int):
     viewer = CircuitViewer({"ARM": ONE, "MDM": TWO}, k=5)
     figure = viewer.figure(k)
     drawn = [len(each.get_paths()) for each in figure.axes[0].collections if len(each.get_facecolor()) == 0]
-    assert drawn[:3] == list(counts(viewer.tasks[0], k)[:3])
+    assert drawn[:3] == list(counts(unpacked(viewer.tasks[0]), k)[:3])
     assert f"of {k} edges kept" in figure.axes[0].get_title(loc="left")
+
+
+@pytest.mark.parametrize(
+    "roles", [{"a0.h1": "x", "logits": "y"}, {"ARM": {"a0.h1": "x"}, "MDM": {"logits": "y"}}, {"one": {"MDM": {}}}, {}]
+)
+def test_roles_may_be_given_for_all_for_models_and_for_tasks(roles):
+    tasks = {"one": {"ARM": ONE, "MDM": TWO}, "two": {"ARM": TWO, "MDM": ONE}}
+    viewer = CircuitViewer(tasks, k=5, roles=roles)
+    for task in viewer.tasks:
+        if "a0.h1" in roles:
+            assert task["roles"] == [roles, roles]
+        else:
+            assert task["roles"] == [roles.get("ARM", {}), roles.get("MDM", {})]
+
+
+def test_a_role_of_one_task_is_shown_there_and_in_the_fallback():
+    tasks = {"one": {"ARM": ONE, "MDM": TWO}, "two": {"ARM": TWO, "MDM": ONE}}
+    viewer = CircuitViewer(tasks, k=5, roles={"two": {"MDM": {"m1": "copies <b>x5</b>" + "." * 100}}})
+    assert [task["roles"][0] for task in viewer.tasks] == [{}, {}]
+    (text,) = viewer.tasks[1]["roles"][1].values()
+    assert text == "copies <b>x5</b>" + "." * 43 + "…"
+    data, _ = viewer._repr_mimebundle_()
+    assert f"two, MDM, m1: {text}" in data["text/plain"]
+    assert "<td>two</td><td>MDM</td><td>m1</td><td>copies &lt;b&gt;x5" in data["text/html"]
+    assert "role" not in CircuitViewer(tasks, k=5).as_html()
+
+
+@pytest.mark.parametrize(
+    ("roles", "message"),
+    [
+        ("name mover", "holds a str"),
+        ([("a0.h1", "x")], "holds a list"),
+        ({"a0.h1": 3}, "holds a int"),
+        ({"a0.h1": "x", "a0.h2": None}, "holds a NoneType"),
+        ({"a0.h1": "x", "a0.h2": {}}, "names the models"),
+        ({"a9.h0": "x"}, "names the nodes"),
+        ({"ARM": {"a0.h1": "x"}, "other": {"a0.h1": "x"}}, "names the models"),
+        ({"ARM": {"a0.h1": "x"}, "MDM": "x"}, "holds a str"),
+        ({"task": {"ARM": {"a0.h1": "x"}}}, "names the tasks"),
+        ({"made up": {"ARM": {"a0.h1": "x"}, "MDM": "x"}}, "holds a str"),
+        ({"made up": {"ARM": {"a0.h1": {"x": "y"}}}}, "holds a"),
+    ],
+)
+def test_roles_of_nothing_in_the_picture_are_refused(roles, message):
+    with pytest.raises(InputError, match=message):
+        roles_by_task(roles, {"made up": {"ARM": ONE, "MDM": TWO}}, GRAPH.sources)
 
 
 # What it refuses

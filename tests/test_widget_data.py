@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-
 import numpy as np
 import pytest
 import torch
 
 from mdmcourse.errors import InputError
-from mdmcourse.widgets.data import array, need, numbers, packed, titled, words
+from mdmcourse.widgets.data import array, need, numbers, titled, words
+from mdmcourse.widgets.packing import packed, read, unpacked
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.int64, torch.bool])
@@ -62,7 +61,23 @@ def test_things_are_known_by_what_they_have():
         need("It", [1], "array", ["shape"], "Give one.")
 
 
-def test_bytes_are_within_half_a_step():
-    values = np.random.default_rng(0).random(1000)
-    found = np.frombuffer(base64.b64decode(packed(values)), dtype=np.uint8) / 255
-    np.testing.assert_allclose(found, values, atol=0.5 / 255 + 1e-9)
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.float32, ">f4", ">u4"])
+@pytest.mark.parametrize("values", [[], [0], [1, 255], [256, 7], [65_536, 1, 0]])
+def test_packed_numbers_come_back(values, kind):
+    given = np.array(values).astype(kind)
+    np.testing.assert_array_equal(read(packed(given)), given)
+    assert len(packed(given)) <= 3 + 4 * -(-4 * len(given) // 3)
+
+
+def test_packed_numbers_are_float32():
+    values = np.random.default_rng(0).normal(size=1000) ** 9
+    np.testing.assert_array_equal(read(packed(values)), values.astype(np.float32))
+    np.testing.assert_array_equal(read(packed(np.array([[1, 2], [3, 4]]).T)), [1, 3, 2, 4])
+
+
+def test_what_was_not_packed_stays_as_it_was():
+    state = {
+        "title": "u2:AAAA",
+        "packed": {"names": packed(["input", "a0.h0<q>"]), "both": [packed(np.array([2]))] * 2},
+    }
+    assert unpacked(state) == {"title": "u2:AAAA", "names": ["input", "a0.h0<q>"], "both": [[2], [2]]}

@@ -1,10 +1,8 @@
 // For each model a picture of all heads, and below it the chosen head in full. What is chosen is chosen in all models.
 
-const decode = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-
 function render({ model, el }) {
   const models = model.get("models");
-  const weights = models.map((each) => each.weights.map(decode));
+  const weights = models.map((each) => each.weights.map(numbersOf));
   const pos = models.map((each) => each.pos);
   const steps = Math.max(...weights.map((each) => each.length));
   const heads = model.get("heads"), layers = weights[0][0].length / heads / pos[0] ** 2;
@@ -48,7 +46,7 @@ function render({ model, el }) {
     const all = cellMap(element("div", null, pictures), {
       rows: Array.from({ length: layers }, (_, layer) => `layer ${layer}`), columns: Array.from({ length: heads }, (_, head) => `h${head}`),
       label: `All heads of ${one.title}`, cell: { least: 22, most: 56 }, up: true,
-      choose: (layer, head) => save({ layer, head }), picture: (...where) => thumbnail(each, ...where),
+      choose: (layer, head) => save(model, { layer, head }), picture: (...where) => thumbnail(each, ...where),
     });
     const part = element("div", null, pictures);
     const name = element("div", "mdm-headname", part);
@@ -84,7 +82,7 @@ function render({ model, el }) {
     part.box.replaceChildren();
     part.one = cellMap(part.box, {
       rows: tokens, columns: tokens, label: `One head of ${models[each].title}, queries down, keys across`, cell: { least: 9, most: 34 },
-      rowsAre: "query", columnsAre: "key", choose: (query, key) => save({ query, key }),
+      rowsAre: "query", columnsAre: "key", choose: (query, key) => save(model, { query, key }),
       hover: (query, key) => { hovered = query === undefined ? null : [query, key]; describe(...chosen()); },
     });
     part.one.lay();
@@ -161,10 +159,6 @@ function render({ model, el }) {
     announce(`Layer ${layer}, head ${head}. ${said.join(". ")}.`);
   }
 
-  function save(values) {
-    for (const [name, value] of Object.entries(values)) model.set(name, value);
-    model.save_changes();
-  }
   const redraw = oncePerFrame(draw);
   const changed = () => { if (colours) redraw(); tell(); };
   const events = "change:layer change:head change:query change:key change:step";

@@ -10,7 +10,8 @@ import traitlets
 
 from mdmcourse.errors import InputError
 from mdmcourse.widgets.base import CourseWidget, html_table, script, style
-from mdmcourse.widgets.data import numbers, packed, titled, words
+from mdmcourse.widgets.data import numbers, titled, words
+from mdmcourse.widgets.packing import packed
 from mdmcourse.widgets.words import titled_as
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class AttentionViewer(CourseWidget):
     token for each position.
     """
 
-    _esm = script("cells.js", "attention.js")
+    _esm = script("packing.js", "cells.js", "attention.js")
     _css = style("cells.css", "attention.css")
     models: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     heads = traitlets.Int().tag(sync=True)
@@ -177,7 +178,7 @@ def _state(title: str, pattern: NDArray[Any], tokens: Any) -> dict[str, Any]:
         "pos": pos,
         "tokens": lists,
         "causal": bool((np.triu(pattern, 1) == 0).all()) and pos > 1,
-        "weights": [packed(each) for each in pattern],
+        "weights": [packed(np.round(255 * each).clip(0, 255).astype(np.uint8)) for each in pattern],
         "sinks": [sinks(each) for each in pattern],
     }
 

@@ -11,16 +11,13 @@ function sizesOf(graph, tasks) {
 }
 
 function render({ model, el }) {
-  const graph = model.get("graph"), tasks = model.get("tasks"), models = model.get("models");
+  const graph = unpacked(model.get("graph")), tasks = model.get("tasks").map(unpacked), models = model.get("models");
   const sizes = sizesOf(graph, tasks);
-  const scenes = tasks.map((task) => prepare(graph, task));
+  const scenes = tasks.map((task) => prepare(graph, task, models));
   const root = element("div", "mdm-widget mdm-circuits", el);
   setAll(root, { role: "group", "aria-label": `Circuits of ${models.join(" and ")}` });
 
-  const showTab = tasks.length < 2 ? () => {} : tabList(root, "Task", tasks.map((task) => task.title), (index) => {
-    model.set("task", tasks[index].title);
-    model.save_changes();
-  });
+  const showTab = tasks.length < 2 ? () => {} : tabList(root, "Task", tasks.map((task) => task.title), (index) => save(model, { task: tasks[index].title }));
   const page = element("div", null, root);
   if (tasks.length > 1) page.setAttribute("role", "tabpanel");
 
@@ -66,6 +63,7 @@ function render({ model, el }) {
     Object.assign(stage.style, { width: `${place.width}px`, height: `${place.height}px` });
     Object.assign(canvas, { width: Math.round(place.width * ratio), height: Math.round(place.height * ratio) });
     canvas.getContext("2d").setTransform(ratio, 0, 0, ratio, 0, 0);
+    root.classList.toggle("mdm-narrow", place.narrow); // what is said of a node then stands right below the nodes
     coordinates = curves(graph, scene, place);
     const hadFocus = stage.contains(document.activeElement);
     stage.querySelectorAll("svg").forEach((old) => old.remove());

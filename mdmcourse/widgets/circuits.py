@@ -10,8 +10,10 @@ import traitlets
 
 from mdmcourse.errors import InputError
 from mdmcourse.widgets.base import CourseWidget, html_table, script, style
+from mdmcourse.widgets.circuits_roles import roles_by_task
 from mdmcourse.widgets.circuits_state import counts, kinds, layout, task_state
 from mdmcourse.widgets.data import array
+from mdmcourse.widgets.packing import unpacked
 from mdmcourse.widgets.words import titled_as
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ class CircuitViewer(CourseWidget):
     faithfulness: for each task and model its faithfulness curve; for a single task simply those of its models.
     most: of each model, so many of the strongest edges can be looked at.
     k: the size of the circuits that are shown first, in edges.
+    roles: what is known of nodes, by their names: {"a2.h1": "name mover"}; or that for each model; or for each task and
+        model. Of a node without a role the picture says what it reads most from, and what reads it most.
 
     A circuit is the `k` edges with the largest |score|, dead ends included. Node size is the share of |score| that a
     node takes in and sends out over all its edges, for each model its own half.
@@ -45,7 +49,9 @@ class CircuitViewer(CourseWidget):
     Raises InputError for scores that cannot be laid over each other, and for anything that belongs to other scores.
     """
 
-    _esm = script("circuits_draw.js", "circuits_nodes.js", "circuits_panel.js", "circuits.js")
+    _esm = script(
+        "packing.js", "circuits_draw.js", "circuits_nodes.js", "circuits_roles.js", "circuits_panel.js", "circuits.js"
+    )
     _css = style("circuits.css")
     graph: traitlets.Dict[str, Any] = traitlets.Dict().tag(sync=True)
     models: traitlets.List[str] = traitlets.List().tag(sync=True)
@@ -60,6 +66,7 @@ class CircuitViewer(CourseWidget):
         faithfulness: Mapping[str, Mapping[str, Faithfulness]] | Mapping[str, Faithfulness] | None = None,
         most: int = 2000,
         k: int = 50,
+        roles: Mapping[str, Any] | None = None,
     ) -> None:
         tasks, compared, curves = _by_task(scores, comparisons, faithfulness)
         _check_scores(tasks)
@@ -74,15 +81,17 @@ class CircuitViewer(CourseWidget):
                 _check_kind(curve, "Faithfulness", ("asked", "values", "fractions"), "faithfulness_curve(...)")
         first = next(iter(tasks.values()))
         graph = next(iter(first.values())).graph
+        nodes = layout(graph)
+        said = roles_by_task(roles, tasks, unpacked(nodes)["nodes"])
         found = []
         for title, pair in tasks.items():
-            state = task_state(title, pair, compared.get(title), curves.get(title, {}), most)
+            state = task_state(title, pair, compared.get(title), curves.get(title, {}), said[title], most)
             _check_measured(title, state, curves.get(title, {}), pair, compared.get(title))
             found.append(state)
         self._most = min(most, graph.n_edges)
         self._check_k(k)
         super().__init__(
-            graph=layout(graph),
+            graph=nodes,
             models=[titled_as(name, 40) for name in first],
             tasks=found,
             task=found[0]["title"],
@@ -105,42 +114,59 @@ class CircuitViewer(CourseWidget):
         self._check_k(k)
         _check_titles("task", {task: None}, {state["title"]: state for state in self.tasks})
         with course_style():
-            state = next(state for state in self.tasks if state["title"] == task)
-            return layered_circuits(self.graph, state, kinds(state, k), k, self.models)
+            state = unpacked(next(state for state in self.tasks if state["title"] == task))
+            return layered_circuits(unpacked(self.graph), state, kinds(state, k), k, self.models)
 
     def as_text(self) -> str:
-        """How many edges the circuits share at several sizes, and the strongest edges of each."""
+        """How many edges the circuits share at several sizes, the strongest edges of each, and the roles given."""
         lines = [f"{'task':<16} {'K':>5} {'kept':>5} {'lost':>5} {'new':>5}  Jaccard"]
         lines += [
             f"{task:<16} {k:>5} {kept:>5} {lost:>5} {new:>5}  {jaccard}"
             for task, k, kept, lost, new, jaccard in self._rows()
         ]
-        return "\n".join([*lines, *self._strongest()])
+        return "\n".join(
+            [
+                *lines,
+                *self._strongest(),
+                *(f"{task}, {model}, {node}: {text}" for task, model, node, text in self._roles()),
+            ]
+        )
 
     def as_html(self) -> str:
-        """The same as a table and a list."""
-        return html_table(HEADER, self._rows()) + html_table(
-            ["strongest edges"], [[line] for line in self._strongest()]
-        )
+        """The same as tables."""
+        edges = html_table(["strongest edges"], [[line] for line in self._strongest()])
+        roles = self._roles()
+        said = html_table(["task", "model", "node", "role"], roles) if roles else ""
+        return html_table(HEADER, self._rows()) + edges + said
 
     def _rows(self) -> list[tuple[str, int, int, int, int, str]]:
         sizes = sorted({min(size, self._most) for size in SIZES})
-        rows = [(task["title"], k, *counts(task, k)) for task in self.tasks for k in sizes]
+        rows = [(task["title"], k, *counts(task, k)) for task in map(unpacked, self.tasks) for k in sizes]
         return [(*row[:-1], f"{row[-1]:.2f}") for row in rows]
 
     def _strongest(self, n: int = 5) -> list[str]:
         """A line for each task and model: its `n` strongest edges and their scores."""
-        width = len(self.graph["readers"])
+        graph = unpacked(self.graph)
+        width = len(graph["readers"])
         lines = []
-        for task in self.tasks:
+        for task in map(unpacked, self.tasks):
             for model, order, scores in zip(self.models, task["order"], task["scores"], strict=True):
                 names = [
-                    f"{self.graph['nodes'][task['edges'][edge] // width]}->"
-                    f"{self.graph['readers'][task['edges'][edge] % width]} {scores[edge]:+.3g}"
+                    f"{graph['nodes'][task['edges'][edge] // width]}->"
+                    f"{graph['readers'][task['edges'][edge] % width]} {scores[edge]:+.3g}"
                     for edge in order[:n]
                 ]
                 lines.append(f"{task['title']}, {model}: {', '.join(names)}")
         return lines
+
+    def _roles(self) -> list[tuple[str, str, str, str]]:
+        """Task, model, node and role, for each role that was given."""
+        return [
+            (task["title"], model, node, text)
+            for task in self.tasks
+            for model, roles in zip(self.models, task["roles"], strict=True)
+            for node, text in roles.items()
+        ]
 
     def __repr__(self) -> str:
         titles = ", ".join(task["title"] for task in self.tasks)
@@ -224,7 +250,7 @@ def _check_measured(
 ) -> None:
     """That comparison and faithfulness belong to these scores."""
     if comparison is not None:
-        own, given = array(state["sourceProfile"]), array(comparison.source_profile)
+        own, given = array(unpacked(state)["sourceProfile"]), array(comparison.source_profile)
         if own.shape != given.shape or not np.allclose(own, given, atol=0.005):
             raise InputError(
                 f"The comparison for {title!r} has other layer profiles than the scores.",

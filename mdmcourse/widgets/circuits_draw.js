@@ -5,10 +5,11 @@ const FAR = 1e9; // the rank of an edge beyond those that were sent
 const WIDTHS = 6;
 const NEAR = 3 * WIDTHS; // edges of the chosen node are drawn after all others
 const MARKED = 100; // in larger circuits only a chosen node's edges are marked as negative: the rest would be freckles
+const HAIRS = 500; // in larger circuits the weak edges are a pixel wide: twice as fast to paint, and there are hundreds
 const DASHES = [[], [9, 5], [2.5, 4]]; // kept, lost, new: also told apart without colours
 
 // What does not depend on K: ends, ranks in both models, and how many edges are shared at every K.
-function prepare(graph, task) {
+function prepare(graph, task, models) {
   const width = graph.readers.length;
   const ranks = task.order.map((order) => {
     const rank = new Float64Array(task.edges.length).fill(FAR);
@@ -18,7 +19,7 @@ function prepare(graph, task) {
   const best = task.edges.map((_, edge) => Math.min(ranks[0][edge], ranks[1][edge]));
   const worse = task.edges.map((_, edge) => Math.max(ranks[0][edge], ranks[1][edge])).sort((a, b) => a - b);
   const size = graph.nodes.map((_, node) => [0, 1].map((model) => shareOf(graph, task, node, model)));
-  return {
+  const scene = {
     task, ranks, best, size,
     largest: Math.max(...size.slice(1, -1).flat()),
     sources: task.edges.map((flat) => Math.floor(flat / width)),
@@ -34,6 +35,8 @@ function prepare(graph, task) {
       return { kept, lost: k - kept, new: k - kept, jaccard: kept / (2 * k - kept) };
     },
   };
+  scene.roles = rolesOf(graph, scene, models);
+  return scene;
 }
 
 // The readers that belong to a node, by part: "q", "k", "v" of a head, "MLP" or "logits". The input has none.
@@ -115,7 +118,8 @@ function drawEdges(context, graph, scene, coordinates, { k, node, shown, colours
   for (const key of [...groups.keys()].sort((a, b) => a - b)) {
     const near = key >= NEAR, kind = key % 3, level = Math.floor((key % NEAR) / 3);
     context.strokeStyle = colours[kind];
-    context.lineWidth = 0.9 + 0.4 * plenty + 0.5 * level + (kind === NEW ? 0.5 : 0);
+    const hair = k > HAIRS && level < 2 && (node === null || !near);
+    context.lineWidth = 0.9 + 0.4 * plenty + (hair ? 0 : 0.5 * level + (kind === NEW ? 0.5 : 0));
     const least = kind === KEPT ? 0.2 : 0.45; // the weak edges of large circuits: kept ones are the background
     const full = node === null ? least + (0.92 - least) * Math.max(plenty, level / (WIDTHS - 1)) : 0.95;
     context.globalAlpha = near ? full : 0.07;

@@ -93,7 +93,9 @@ function updateNodes(graph, scene, models, nodes, { k, shown, node: chosen }, fo
     group.classList.toggle("mdm-chosen", node === chosen);
     group.setAttribute("tabindex", node === focused ? 0 : -1);
     const users = models.filter((_, model) => used[node][model]).join(" and ");
-    group.setAttribute("aria-label", `${nameOf(graph, node)}, ${users ? `used by ${users}` : "not used"}`);
+    const roles = scene.roles[node].map((role) => role.join(": ")).join(". ");
+    const label = `${nameOf(graph, node)}, ${users ? `used by ${users}` : "not used"}. ${roles}`;
+    if (group.getAttribute("aria-label") !== label) group.setAttribute("aria-label", label);
   });
 }
 

@@ -105,6 +105,11 @@ function describeNode(parent, graph, scene, models, node, k) {
   }
   const { task } = scene;
   element("div", "mdm-name", parent, nameOf(graph, node));
+  for (const [model, text] of scene.roles[node]) {
+    const line = element("p", "mdm-role", parent);
+    element("strong", null, line, `${model}: `);
+    element("span", null, line, text).dir = "auto";
+  }
   const rows = readersOf(graph, node)
     .map((reader) => [`${graph.part[reader]} in`, ...models.map((_, one) => percent(task.arrives[one][reader]))]);
   if (node < task.leaves[0].length) rows.push(["out", ...models.map((_, one) => percent(task.leaves[one][node]))]);

@@ -1,16 +1,17 @@
 """What `CircuitViewer` sends to its script: where nodes lie, which edges are the strongest, what was measured.
 
-Everything is plain data. Numbers have three significant digits, but ranks are those of the unrounded scores.
+Long lists are packed: `unpacked` gives them back. Ranks are those of the scores as they were given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mdmcourse.widgets.data import array, short
+from mdmcourse.widgets.packing import packed
 from mdmcourse.widgets.words import titled_as
 
 if TYPE_CHECKING:
@@ -42,13 +43,18 @@ def layout(graph: Graph) -> dict[str, Any]:
         ports.append(("MLP", heads, 1 + layer + MLP_ROW, graph.mlp_of(layer), 1))
     ports.append(("logits", middle, graph.layers + 1, graph.n_sources, 1))
     parts, port_columns, port_rows, owner, owners = zip(*ports, strict=True)
-    return {
-        "layers": graph.layers, "heads": heads, "edges": graph.n_edges,
-        "nodes": [*graph.sources, "logits"], "columns": [*columns, middle], "rows": [*rows, graph.layers + 1],
-        "readers": list(graph.readers), "part": list(parts),
-        "readerColumns": list(port_columns), "readerRows": list(port_rows),
-        "owner": list(owner), "owners": list(owners),
+    long: dict[str, Any] = {
+        "nodes": [*graph.sources, "logits"], "readers": graph.readers, "part": parts,
+        "columns": np.array([*columns, middle]), "rows": np.array([*rows, graph.layers + 1]),
+        "readerColumns": np.array(port_columns), "readerRows": np.array(port_rows),
+        "owner": np.array(owner), "owners": np.array(owners),
     }  # fmt: skip
+    return {
+        "layers": graph.layers,
+        "heads": heads,
+        "edges": graph.n_edges,
+        "packed": {name: packed(values) for name, values in long.items()},
+    }
 
 
 def task_state(
@@ -56,23 +62,31 @@ def task_state(
     scores: Mapping[str, Scores],
     comparison: Comparison | None,
     faithfulness: Mapping[str, Faithfulness],
+    roles: Sequence[Mapping[str, str]],
     most: int,
 ) -> dict[str, Any]:
-    """One task: the strongest edges of both models with their scores in both, and for each model their order."""
+    """One task: the strongest edges of both models with their scores in both, and for each model their order.
+
+    roles: for each model what was said of its nodes.
+    """
     graph = next(iter(scores.values())).graph
     sizes = [np.abs(array(one.values).astype(float)) for one in scores.values()]
     tops = [strongest(size, array(one.exists))[:most] for size, one in zip(sizes, scores.values(), strict=True)]
     edges = np.union1d(*tops)
-    leaves, arrives = ([size.sum(axis=axis) / size.sum() for size in sizes] for axis in (1, 0))
+    leaves, arrives = [[size.sum(axis=axis) / size.sum() for size in sizes] for axis in (1, 0)]
+    long = {
+        "scores": [array(one.values).astype(float).ravel()[edges] for one in scores.values()],
+        "order": [np.searchsorted(edges, top) for top in tops],
+        "leaves": leaves,
+        "arrives": arrives,
+        "sourceProfile": [by_layer(share, array(graph.source_layer) + 1) for share in leaves],
+        "readerProfile": [by_layer(share, array(graph.reader_layer)) for share in arrives],
+    }
     return {
         "title": titled_as(title),
-        "edges": edges.tolist(),
-        "scores": [short(array(one.values).astype(float).ravel()[edges].tolist()) for one in scores.values()],
-        "order": [np.searchsorted(edges, top).tolist() for top in tops],
-        "leaves": [short(share.tolist()) for share in leaves],
-        "arrives": [short(share.tolist()) for share in arrives],
-        "sourceProfile": [short(by_layer(share, array(graph.source_layer) + 1)) for share in leaves],
-        "readerProfile": [short(by_layer(share, array(graph.reader_layer))) for share in arrives],
+        "packed": {"edges": packed(edges)} | {name: [*map(packed, both)] for name, both in long.items()},
+        "total": short([size.sum() for size in sizes]),
+        "roles": list(roles),
         "comparison": comparison and measured(comparison),
         "faithfulness": [
             {"asked": array(found.asked).tolist(), "values": short(array(found.values).tolist())} if found else None
@@ -87,8 +101,8 @@ def strongest(size: NDArray[Any], exists: NDArray[Any]) -> NDArray[Any]:
     return edges[np.argsort(-size.ravel()[edges], kind="stable")]
 
 
-def by_layer(share: NDArray[Any], layer: NDArray[Any]) -> list[float]:
-    return np.bincount(layer, weights=share).tolist()
+def by_layer(share: NDArray[Any], layer: NDArray[Any]) -> NDArray[Any]:
+    return np.bincount(layer, weights=share)
 
 
 def measured(comparison: Comparison) -> dict[str, Any]:
@@ -104,12 +118,12 @@ def measured(comparison: Comparison) -> dict[str, Any]:
 
 
 def kinds(task: Mapping[str, Any], k: int) -> NDArray[Any]:
-    """Of each edge of a task: 0 kept (in the top k of both models), 1 lost (the first's only), 2 new, -1 neither."""
+    """Of each edge of an unpacked task: 0 kept (in the top k of both), 1 lost (the first's only), 2 new, -1 neither."""
     one, two = (np.isin(np.arange(len(task["edges"])), order[:k]) for order in task["order"])
     return np.select([one & two, one, two], [0, 1, 2], -1)
 
 
 def counts(task: Mapping[str, Any], k: int) -> tuple[int, int, int, float]:
-    """How many edges are kept, lost and new among the top k, and the Jaccard index of the two sets."""
+    """How many edges are kept, lost and new among the top k of an unpacked task, and their Jaccard index."""
     kept, lost, new = np.bincount(kinds(task, k) + 1, minlength=4)[1:].tolist()
     return kept, lost, new, kept / (kept + lost + new)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -93,11 +92,6 @@ def need(what: str, given: Any, kind: str, attributes: Sequence[str], made_by: s
     """Raise InputError if something is no `kind`: it is known by its attributes."""
     if not all(hasattr(given, name) for name in attributes):
         raise InputError(f"{what} is {_kind(given)}, not a {kind}.", "There is nothing to read from it.", made_by)
-
-
-def packed(shares: NDArray[Any]) -> str:
-    """Numbers from 0 to 1 as one byte each, in base64: a quarter of what they take as text."""
-    return base64.b64encode(np.round(255 * shares).clip(0, 255).astype(np.uint8).tobytes()).decode("ascii")
 
 
 def _kind(given: Any) -> str:

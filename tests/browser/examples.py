@@ -106,6 +106,7 @@ def examples(text: str | None = None) -> dict[str, Any]:
             {text or "main": {one: scores[0], two: scores[1]}, two: {one: scores[1], two: scores[2]}},
             {text or "main": pair},
             k=20,
+            roles=dict.fromkeys(("a1.h2", "m0", "logits"), text or "a role"),
         ),
         "shift": ShiftSummary(
             {text or "main": {one: pair, two: control}}, (one, two), {text or "A finding": text or "undecided"}

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from playwright.sync_api import Locator, Page
 
-from mdmcourse.circuits import compare
+from mdmcourse.circuits import Scores, compare
 from mdmcourse.widgets import CircuitViewer
 from tests.browser.examples import GRAPH, made_up
 from tests.browser.pages import VENDOR, Visit, screenshot, served, settle, write_page
 from tests.conftest import do_without
 
 HOSTILE = '<img src=x onerror="document.title=1"></script><script>document.title=1</script>'
+ROLES = {"ARM": {"a1.h0": "name mover", "m2": HOSTILE}, "MDM": {"a1.h0": "name mover"}}
 # What a reader or a screen reader gets from a widget, and what its canvas shows.
 SEEN = """widget => [widget.innerText, widget.querySelector("canvas").toDataURL(),
     ...[...widget.querySelectorAll("[aria-label]")].map(element => element.getAttribute("aria-label"))].join("|")"""
@@ -23,7 +26,8 @@ SEEN = """widget => [widget.innerText, widget.querySelector("canvas").toDataURL(
 def viewer(first: int, k: int, other: str = "other") -> CircuitViewer:
     one, two = made_up(first), made_up(first + 1)
     compared = compare(one, two, ks=[5, 20, 80], bootstrap=4, halvings=2)
-    return CircuitViewer({"main": {"ARM": one, "MDM": two}, other: {"ARM": two, "MDM": one}}, {"main": compared}, k=k)
+    tasks = {"main": {"ARM": one, "MDM": two}, other: {"ARM": two, "MDM": one}}
+    return CircuitViewer(tasks, {"main": compared}, k=k, roles={"main": ROLES})
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +93,71 @@ def test_arrow_keys_walk_over_the_nodes(visit: Visit, site: str) -> None:
     assert "input: the embedding" in one.inner_text()
     assert one.locator(".mdm-node[tabindex='0']").count() == 1
     visit.check()
+
+
+def test_a_node_says_its_role_when_it_is_pointed_at_or_focused(visit: Visit, site: str) -> None:
+    page, (one, _) = widgets(visit, f"{site}/circuits.html")
+    node = one.locator(".mdm-node").nth(GRAPH.sources.index("a1.h0"))
+    node.hover()
+    settle(page)
+    assert one.locator(".mdm-role").all_inner_texts() == ["Role: name mover"]
+    page.mouse.move(0, 0)
+    settle(page)
+    assert one.locator(".mdm-role").count() == 0
+    node.focus()
+    settle(page)
+    assert one.locator(".mdm-role").all_inner_texts() == ["Role: name mover"]
+    assert (node.get_attribute("aria-label") or "").endswith(". Role: name mover")
+    one.locator(".mdm-node").nth(GRAPH.sources.index("m2")).hover()
+    settle(page)
+    given, derived = one.locator(".mdm-role").all_inner_texts()
+    assert given.startswith("ARM: <img src=x onerror=")
+    assert derived.startswith("MDM: ")
+    assert page.locator(".mdm-widget img").count() == 0
+    one.get_by_role("tab", name="other").click()  # it has no roles
+    settle(page)
+    one.locator(".mdm-node").nth(GRAPH.sources.index("a1.h0")).hover()
+    settle(page)
+    assert [text[:5] for text in one.locator(".mdm-role").all_inner_texts()] == ["ARM: ", "MDM: "]
+    visit.check()
+
+
+@pytest.mark.parametrize("name", ["input", "a0.h1", "a2.h3", "m3", "logits"])
+def test_without_a_role_the_strongest_edges_speak(visit: Visit, site: str, name: str) -> None:
+    page, (_, two) = widgets(visit, f"{site}/circuits.html")
+    node = [*GRAPH.sources, "logits"].index(name)
+    two.locator(".mdm-node").nth(node).hover()
+    settle(page)
+    for model, scores, said in zip(
+        ("ARM", "MDM"), (made_up(5), made_up(6)), two.locator(".mdm-role").all(), strict=True
+    ):
+        assert said.inner_text() == f"{model}: {expected_role(scores, node)}"
+
+
+def expected_role(scores: Scores, node: int) -> str:
+    """From the whole matrix: rank, what is read most, and what reads most."""
+    size = scores.values.abs()
+    last = node == GRAPH.n_sources
+    every = torch.arange(GRAPH.n_sources)
+    own = [GRAPH.readers_of(every == each, logits=False) for each in range(GRAPH.n_sources)]
+    own.append(GRAPH.readers_of(every < 0))
+    parts = []
+    if node and not last:
+        all_of = [float(size[each].sum() + size[:, own[each]].sum()) for each in range(1, GRAPH.n_sources)]
+        rank = 1 + sum(each > all_of[node - 1] for each in all_of)
+        ending = {1: "st", 2: "nd", 3: "rd"}.get(rank % 10 if rank // 10 != 1 else 0, "th")
+        parts.append(f"{rank}{ending} of {len(all_of)} heads and MLPs in size")
+    if node:
+        read = size * own[node]
+        source, reader = divmod(int(read.argmax()), GRAPH.n_readers)
+        part = re.search("<(.)>", GRAPH.readers[reader])
+        through = f" through {part[1]}" if part else ""
+        share = 100 * read.max() / read.sum()
+        parts.append(f"reads most from {GRAPH.sources[source]}{through} ({share:.0f} %)")
+    if not last:
+        reader, share = int(size[node].argmax()), 100 * size[node].max() / size[node].sum()
+        parts.append(f"is read most by {GRAPH.readers[reader]} ({share:.0f} %)")
+    return "; ".join(parts)
 
 
 def test_tabs_and_toggles_answer_to_keys(visit: Visit, site: str) -> None:
