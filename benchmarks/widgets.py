@@ -23,6 +23,7 @@ from playwright.sync_api import Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from mdmcourse.widgets import CircuitViewer
+from mdmcourse.widgets.packing import unpacked
 from tests.browser.gallery import Data, collect, gallery
 from tests.browser.pages import FLAGS, Visit, served, write_page
 
@@ -108,7 +109,7 @@ def frames(gaps: list[float]) -> str:
 def pages(folder: Path, data: Data, widgets: dict[str, Any]) -> None:
     write_page(folder, "six", [widgets[name] for name in SIX])
     viewer = CircuitViewer(data.scores, data.comparisons, data.faithfulness, most=2000, k=100)
-    edges = min(len(order) for task in viewer.tasks for order in task["order"])
+    edges = min(len(order) for task in map(unpacked, viewer.tasks) for order in task["order"])
     write_page(folder, "circuits", [viewer])
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     with served(folder) as address, sync_playwright() as playwright:

@@ -100,7 +100,7 @@ function table(parent, header, rows) {
 function describeNode(parent, graph, scene, models, node, k) {
   parent.replaceChildren();
   if (node === null) {
-    element("p", "mdm-soft", parent, "Point at a node, or move over them with the arrow keys, to see its edges and scores.");
+    element("p", "mdm-soft", parent, "Point at a node, or move over them with the arrow keys, to see its role, edges and scores.");
     return;
   }
   const { task } = scene;
