@@ -1,4 +1,4 @@
-"""The command line: `mdmcourse doctor | fetch | pairs | evaluate | circuits | train-toys | posttrain | ...`."""
+"""The command line: `mdmcourse doctor | fetch | pairs | evaluate | circuits | study | train-toys | ...`."""
 
 from __future__ import annotations
 
@@ -69,6 +69,21 @@ def _parser() -> argparse.ArgumentParser:
     circuits.add_argument("--device", choices=("cpu", "cuda", "mps"), help="(default: cpu)")
     circuits.add_argument("--json", action="store_true", help="for programs")
     circuits.set_defaults(run=_circuits)
+
+    study = commands.add_parser("study", help="run a study: pairs, tasks, seeds and controls after a plan; resumes")
+    study.add_argument("plan", help="a plan in data/studies/, for example toys, or the path of one")
+    study.add_argument("--runs", type=Path, default=Path("runs"), help="folder for unfinished work (%(default)s)")
+    study.add_argument("--out", type=Path, help="file for the results (default: data/studies/results/PLAN.json)")
+    study.add_argument("--threads", type=_positive, help="CPU threads (default: all)")
+    study.add_argument("--device", choices=("cpu", "cuda", "mps"), help="(default: cpu)")
+    study.add_argument("--estimate", action="store_true", help="only say what memory and time it would take")
+    study.set_defaults(run=_study)
+
+    report = commands.add_parser("report", help="what a study found: verdicts, criteria, tables")
+    report.add_argument("plan", help="as for study")
+    report.add_argument("--results", type=Path, help="another file of results")
+    report.add_argument("--figures", type=Path, metavar="FOLDER", help="write the figures there too")
+    report.set_defaults(run=_report)
 
     train = commands.add_parser("train-toys", help="train a shipped toy pair anew")
     train.add_argument("pair", help="for example toy-chain")
@@ -161,6 +176,48 @@ def _circuits(options: argparse.Namespace) -> int:
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
     print(json.dumps(result, indent=1) if options.json else as_text(result))
+    return 0
+
+
+def _study(options: argparse.Namespace) -> int:
+    import torch
+
+    from mdmcourse.study.plan import load_plan
+    from mdmcourse.study.run import run_study
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    plan = load_plan(options.plan)
+    if options.estimate:
+        from mdmcourse.study.estimate import estimate
+
+        print(estimate(plan))
+        return 0
+    file = run_study(
+        plan,
+        runs=options.runs,
+        out=options.out,
+        device=options.device,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    print(file)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from mdmcourse.study.plan import load_plan
+    from mdmcourse.study.report import as_markdown, criteria_figure, overlap_figure
+    from mdmcourse.study.run import load_results
+
+    plan = load_plan(options.plan)
+    results = load_results(plan, options.results)
+    print(as_markdown(plan, results))
+    if options.figures:
+        options.figures.mkdir(parents=True, exist_ok=True)
+        for name, draw in (("criteria", criteria_figure), ("overlaps", overlap_figure)):
+            file = options.figures / f"{plan.name}-{name}.png"
+            draw(plan, results).savefig(file, dpi=120)
+            print(file, file=sys.stderr)
     return 0
 
 

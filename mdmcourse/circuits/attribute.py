@@ -19,6 +19,7 @@ from mdmcourse.circuits.fingerprint import fingerprint
 from mdmcourse.circuits.graph import Graph, Readers
 from mdmcourse.circuits.metrics import Metric
 from mdmcourse.circuits.plan import plan, this_machine
+from mdmcourse.circuits.processes import wait_for_all, which_process
 from mdmcourse.circuits.quadrature import Rule
 from mdmcourse.circuits.scores import Scores
 from mdmcourse.errors import CheckpointError, InputError
@@ -74,7 +75,7 @@ def attribute(
         raise InputError("There are no prompts.", "A mean over nothing is no number.", "Give at least one prompt.")
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size={batch_size}.", "A batch holds at least one prompt.", "Give 1 or more, or none.")
-    rank, world = _process(model.device)
+    rank, world = which_process(model.device)
     mine = prompts.select(torch.arange(len(prompts)).tensor_split(world)[rank]).to(model.device)
     record = fingerprint(model, prompts, settings, keep_prompts)
     final = None if save_to is None else Path(save_to)
@@ -96,7 +97,7 @@ def attribute(
     if final is not None:
         if rank == 0:
             scores.save(final)
-        _wait(world)
+        wait_for_all(world)
         # Those of this run, and what earlier tries with another number of processes may have left.
         for file in final.parent.glob(f".{glob.escape(final.name)}.[0-9]*-of-[0-9]*.partial*"):
             file.unlink(missing_ok=True)
@@ -262,34 +263,9 @@ def _other_run(path: Path) -> CheckpointError:
 # Many processes
 
 
-def _process(device: torch.device) -> tuple[int, int]:
-    """This process's number, and how many there are: more than one only under `accelerate launch` or torchrun."""
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if started == 1:
-        return 0, 1
-    from accelerate import PartialState
-
-    # Without being told, Accelerate takes processes without a GPU for strangers: each would do all the work.
-    state = PartialState(cpu=device.type == "cpu")
-    if state.num_processes != started:
-        raise InputError(
-            f"{started} processes were started (WORLD_SIZE); Accelerate knows of {state.num_processes}.",
-            "Each would compute everything, and write over the files of the others.",
-            "On a CPU let Accelerate know: Accelerator(cpu=True), before attribute is called.",
-        )
-    return state.process_index, state.num_processes
-
-
 def _gather(sums: _Sums, world: int) -> list[_Sums]:
     if world == 1:
         return [sums]
     from accelerate.utils import gather_object
 
     return gather_object([sums])
-
-
-def _wait(world: int) -> None:
-    if world > 1:
-        from accelerate import PartialState
-
-        PartialState().wait_for_everyone()

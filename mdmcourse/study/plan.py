@@ -147,10 +147,30 @@ def load_plan(plan: str | Path) -> StudyPlan:
 
     Raises UnknownNameError, with near names, and InputError for a plan that says something that cannot be measured.
     """
+    given, text = _read(plan, like=())
+    try:
+        groups = tuple(_group(row) for row in given.pop("pairs", []))
+        findings = tuple(
+            Finding(name, row["claim"], tuple(Criterion(**criterion) for criterion in row["criteria"]))
+            for name, row in given.pop("findings", {}).items()
+        )
+        if "shares" in given:
+            given["shares"] = tuple(given["shares"])
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        name = Path(plan).stem if Path(plan).suffix == ".toml" else str(plan)
+        return StudyPlan(name, groups=groups, findings=findings, sha256=digest, **given)
+    except (TypeError, KeyError) as error:
+        raise InputError(
+            f"{plan}: {error}.", "A plan says something that no study knows.", "Compare it with those in data/studies/."
+        ) from error
+
+
+def _read(plan: str | Path, like: tuple[str, ...]) -> tuple[dict[str, Any], str]:
+    """What a plan says, and its text; with what it takes from another, ``like = "NAME"``: all but title and pairs."""
     path = Path(plan)
     if path.suffix != ".toml":
         known = {file.stem: file for file in sorted((data_dir() / "studies").glob("*.toml"))}
-        if str(plan) not in known:
+        if str(plan) not in known or str(plan) in like:
             raise UnknownNameError(*suggest("study", str(plan), known))
         path = known[str(plan)]
     try:
@@ -162,20 +182,11 @@ def load_plan(plan: str | Path) -> StudyPlan:
             "There is no plan.",
             "Give the path of a TOML file, as in data/studies/.",
         ) from error
-    try:
-        groups = tuple(_group(row) for row in given.pop("pairs", []))
-        findings = tuple(
-            Finding(name, row["claim"], tuple(Criterion(**criterion) for criterion in row["criteria"]))
-            for name, row in given.pop("findings", {}).items()
-        )
-        if "shares" in given:
-            given["shares"] = tuple(given["shares"])
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        return StudyPlan(path.stem, groups=groups, findings=findings, sha256=digest, **given)
-    except (TypeError, KeyError) as error:
-        raise InputError(
-            f"{path}: {error}.", "A plan says something that no study knows.", "Compare it with those in data/studies/."
-        ) from error
+    if "like" not in given:
+        return given, text
+    other, other_text = _read(given.pop("like"), like=(*like, str(plan)))
+    kept = {name: value for name, value in other.items() if name not in ("title", "pairs")}
+    return {**kept, **given}, text + other_text
 
 
 def _group(row: Mapping[str, Any]) -> Group:

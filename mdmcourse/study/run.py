@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from mdmcourse.circuits import attribute
+from mdmcourse.circuits.processes import wait_for_all, which_process
 from mdmcourse.errors import CheckpointError, InputError
 from mdmcourse.models.pairs import load_pair, pair_directory
 from mdmcourse.models.reading import LanguageModel
@@ -40,6 +41,7 @@ def run_study(
     *,
     runs: Path = Path("runs"),
     out: Path | None = None,
+    device: str | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Run what of a plan has not been run yet, and write the results; returns their file, by default
@@ -59,7 +61,7 @@ def run_study(
             stored.append(_read(file))
             continue
         say(f"{number} of {len(plan.units)}: {group.title}, seed {seed}, {task}")
-        unit = run_unit(plan, group, seed, task, folder / f"{group.pair}-{seed}-{task}")
+        unit = run_unit(plan, group, seed, task, folder / f"{group.pair}-{seed}-{task}", device)
         if int(os.environ.get("RANK", "0")) == 0:
             write_text(file, _text(unit))
         stored.append(json.loads(_text(unit)))
@@ -77,16 +79,18 @@ def run_study(
     return out
 
 
-def run_unit(plan: StudyPlan, group: Group, seed: int, task: str, folder: Path) -> dict[str, Any]:
+def run_unit(
+    plan: StudyPlan, group: Group, seed: int, task: str, folder: Path, device: str | None = None
+) -> dict[str, Any]:
     """Measure one unit. `folder` keeps its attributions until it is done."""
     started = time.monotonic()
     dtype = None if "seeds" in entry("pairs", group.pair) else getattr(torch, plan.dtype)
     seeded = {"seed": seed} if "seeds" in entry("pairs", group.pair) else {}
-    pair = load_pair(group.pair, weights=group.weights, dtype=dtype, **seeded)  # type: ignore[arg-type]
+    pair = load_pair(group.pair, weights=group.weights, device=device, dtype=dtype, **seeded)  # type: ignore[arg-type]
     members: dict[str, LanguageModel] = dict(pair.members)
     if len(group.seeds) > 1:
         beside = group.seeds[(group.seeds.index(seed) + 1) % len(group.seeds)]
-        members["other-arm"] = load_pair(group.pair, beside).arm
+        members["other-arm"] = load_pair(group.pair, beside, device=device).arm
     mask_id = pair.mdm.mask_id if pair.mdm.mask_id < pair.arm.vocab_size else 0
     found_on, tested_on = _prompts(task, pair.arm, plan.prompts, mask_id)
     scores = {
@@ -100,12 +104,16 @@ def run_unit(plan: StudyPlan, group: Group, seed: int, task: str, folder: Path) 
         scores["other-task"] = attribute(
             pair.arm, other_prompts, steps=plan.steps, keep_prompts=True, save_to=folder / "other-task.safetensors"
         )
+    # Others may still have to read what is stored of attributions; and only one may take it away.
+    rank, world = which_process(pair.arm.device)
+    wait_for_all(world)
     measured = measure(
         Material(members, scores, found_on, tested_on),
         share=plan.share, shares=plan.shares, resamples=plan.resamples, seed=seed,
     )  # fmt: skip
-    for file in folder.glob("*.safetensors"):
-        file.unlink()
+    if rank == 0:
+        for file in folder.glob("*.safetensors"):
+            file.unlink()
     return {
         "group": group.title,
         "pair": group.pair,

@@ -115,7 +115,8 @@ def _value(criterion: Criterion, units: list[Unit], seed: int) -> float | None:
     """The criterion's value for one ARM, or None if a part of it was not measured."""
     total = 0.0
     for sign_of_task, kind in _kinds(criterion):
-        statistics = next((unit["statistics"] for unit in units if unit["seed"] == seed and unit["kind"] == kind), {})
+        mine = (unit["statistics"] for unit in units if unit["seed"] == seed and unit["kind"] == kind)
+        statistics: Mapping[str, float] = next(mine, {})
         for sign, name in criterion.terms:
             if statistics.get(name) is None:
                 return None

@@ -1,0 +1,64 @@
+"""What a study of a plan would take, before anything is loaded: arithmetic on the registry's sizes."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from mdmcourse.circuits import MACHINES, Machine, Settings, plan
+from mdmcourse.circuits.plan import this_machine
+from mdmcourse.errors import InputError
+from mdmcourse.models.registry import entry
+from mdmcourse.study.plan import Group, StudyPlan
+
+TOKENS = 40  # of a prompt, about
+AROUND = 2.0  # a unit over its attributions alone: circuits that are run, the lens, layers left out
+
+
+def estimate(study: StudyPlan, machines: list[Machine] | None = None) -> str:
+    """For every group and machine: batch, memory and time of a unit, as lines to read. For pairs of real models."""
+    machines = machines or [*MACHINES.values(), this_machine()]
+    lines = []
+    for group in study.groups:
+        about = entry("pairs", group.pair)
+        if "seeds" in about:
+            lines.append(f"{group.title}: toys, a minute or two a unit; {len(group.seeds) * len(group.tasks)} units")
+            continue
+        config, members = _config(about), 4 if "mdm" in about else len(about["members"]) + 3
+        lines.append(f"{group.title}: {len(group.tasks)} units, {2 * study.prompts} prompts of about {TOKENS} tokens")
+        for machine in machines:
+            lines.append(f"  {machine.name}: {_on(study, group, config, members, machine)}")
+    return "\n".join(lines)
+
+
+def _on(study: StudyPlan, group: Group, config: Any, members: int, machine: Machine) -> str:
+    dtype = getattr(torch, study.dtype)
+    try:
+        one = plan(
+            config, 2 * study.prompts, TOKENS, settings=Settings(steps=study.steps), machine=machine, dtype=dtype
+        )
+    except InputError:
+        return "does not fit"
+    held = 2 * one.weights  # the ARM and the MDM; the ARM with its attention switched shares its weights
+    if held + one.per_prompt > machine.memory:
+        return "one model fits, a pair does not"
+    batch = int(min(one.batch_size, (machine.memory - held) // one.per_prompt))
+    minutes = AROUND * members * one.seconds / 60
+    peak = (held + batch * one.per_prompt) / 1e9
+    return (
+        f"batches of {batch}, {peak:.0f} GB at most, about {minutes:.0f} min a unit"
+        if minutes >= 1
+        else (f"batches of {batch}, {peak:.1f} GB at most, less than a minute a unit")
+    )
+
+
+def _config(about: dict[str, Any]) -> Any:
+    """A pair's sizes, called as in a Hugging Face config."""
+    model = entry("models", about.get("arm") or about["base"])
+    return SimpleNamespace(
+        model_type=model["family"], hidden_size=model["d_model"], num_hidden_layers=model["layers"],
+        num_attention_heads=model["heads"], num_key_value_heads=model["kv_heads"], head_dim=model.get("head_dim"),
+        intermediate_size=model["d_mlp"], vocab_size=model["vocabulary"], tie_word_embeddings=model["tied"],
+    )  # fmt: skip

@@ -1,0 +1,183 @@
+"""What a study found, to read: a table of verdicts, the criteria behind them, and figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mdmcourse.study.plan import StudyPlan
+from mdmcourse.study.verdicts import Judged, Verdict, verdicts
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CONTROLS = {
+    "arm": "the ARM itself, other prompts",
+    "arm-trained-on": "ARM trained on",
+    "mdm": "MDM",
+    "mdm-second-seed": "MDM, second seed",
+    "attention-switched": "attention switched, no training",
+    "other-arm": "another ARM",
+    "other-task": "the ARM's circuit for the other task",
+}
+
+
+def as_markdown(plan: StudyPlan, results: Mapping[str, Any]) -> str:
+    """The whole report."""
+    found = verdicts(plan, results)
+    lines = [f"# {plan.title}", "", *verdict_table(plan, found), ""]
+    for group in plan.groups:
+        lines += [f"## {group.title}", ""]
+        for verdict in (each for each in found if each.group == group.title):
+            lines += [f"**{verdict.finding.name}: {verdict.finding.claim}** {_capital(_said(verdict))}.", ""]
+            lines += ["| criterion | measured | needed | each ARM | |", "|---|---|---|---|---|"]
+            lines += [_row(judged) for judged in verdict.criteria]
+            lines.append("")
+        lines += [*_tables(plan, results, group.title), ""]
+    seconds = sum(unit["seconds"] for unit in results["units"])
+    versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
+    lines += [
+        f"Made by `{results['command']}` and `mdmcourse report {plan.name}`: {len(results['units'])} units, "
+        f"{seconds / 60:.0f} minutes; {versions}. The plan (`data/studies/{plan.name}.toml`) was written before.",
+        "",
+        HOW_TO_READ,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+HOW_TO_READ = """\
+*measured*: mean over ARMs that were trained independently, with Student's 95 % interval over them; with one ARM the
+interval is over prompts, which says nothing about another training. A criterion is *met* if the whole interval lies on
+the right side of the number, *contradicted* if it lies on the wrong side, and otherwise *open*; then the smallest
+distance from the number is given that so many ARMs would have shown four times in five. A finding *reproduces* if all
+its criteria are met, *partly* if some are, *does not reproduce* if none is and one is contradicted; else it is *not
+settled*. What the statistics are, `mdmcourse/study/unit.py` says."""
+
+
+def verdict_table(plan: StudyPlan, found: Sequence[Verdict]) -> list[str]:
+    """Findings by groups."""
+    titles = [group.title for group in plan.groups]
+    lines = [f"| | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
+    for finding in plan.findings:
+        cells = [_said(each) for title in titles for each in found if (each.group, each.finding) == (title, finding)]
+        lines.append(f"| **{finding.name}** {finding.claim} | {' | '.join(cells)} |")
+    return lines
+
+
+def _said(verdict: Verdict) -> str:
+    return (
+        verdict.verdict if verdict.over_models or verdict.verdict == "not measured" else f"{verdict.verdict} (one ARM)"
+    )
+
+
+def _row(judged: Judged) -> str:
+    criterion = judged.criterion
+    needed = f"at least {criterion.at_least:g}" if criterion.at_least is not None else f"at most {criterion.at_most:g}"
+    what = f"{criterion.task}: `{criterion.value}`: {criterion.why}"
+    if judged.state == "not measured":
+        return f"| {what} | | {needed} | | not measured |"
+    measured = f"{judged.mean:+.3f} [{judged.low:+.3f}, {judged.high:+.3f}]"
+    each = " ".join(f"{value:+.2f}" for value in judged.each.values())
+    state = judged.state
+    if state == "open" and math.isfinite(judged.detectable):
+        state += f"; {judged.detectable:.2f} would have shown"
+    return f"| {what} | {measured} | {needed} | {each} | {state} |"
+
+
+def _tables(plan: StudyPlan, results: Mapping[str, Any], group: str) -> list[str]:
+    """For each task, every member's numbers: means over ARMs."""
+    columns = {
+        "accuracy": "accuracy", "overlap": "overlap with the ARM", "cross": "ARM's circuit in it",
+        "own": "its own circuit", "lost": "without lost edges", "source_centre": "centre", "log_edges": "log edges",
+        "log_direct": "log direct", "selectivity": "selectivity", "settled": "settled", "distance": "distance",
+        "skip": "skip", "cka_revealed": "CKA revealed", "cka_masked": "CKA masked",
+    }  # fmt: skip
+    lines = []
+    for task in dict.fromkeys(unit["task"] for unit in results["units"] if unit["group"] == group):
+        units = [unit for unit in results["units"] if unit["group"] == group and unit["task"] == task]
+        lines += [f"*{task}*, means over {len(units)} ARM{'s' if len(units) > 1 else ''}", ""]
+        lines += [f"| | {' | '.join(columns.values())} |", "|---" * (len(columns) + 1) + "|"]
+        for member, label in CONTROLS.items():
+            cells = [_mean([unit["statistics"].get(f"{what}/{member}") for unit in units]) for what in columns]
+            if any(cells):
+                lines.append(f"| {label} | {' | '.join(cells)} |")
+        lines.append("")
+    return lines
+
+
+def _mean(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{sum(known) / len(known):.2f}" if known else ""
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def overlap_figure(plan: StudyPlan, results: Mapping[str, Any]) -> Figure:
+    """For each group and task: the overlap with the ARM of everything that it is held against, a dot for each ARM."""
+    import matplotlib.pyplot as plt
+
+    from mdmcourse.figures import ARM_COLOUR, CONTROL_COLOUR, MDM_COLOUR, course_style, shown_once
+
+    panels = list(dict.fromkeys((unit["group"], unit["task"]) for unit in results["units"]))
+    with course_style():
+        figure, axes = plt.subplots(
+            1, len(panels), figsize=(1.8 + 2.5 * len(panels), 3.2), sharey=True, squeeze=False, layout="constrained"
+        )
+        for axis, (group, task) in zip(axes[0], panels, strict=True):
+            units = [unit for unit in results["units"] if (unit["group"], unit["task"]) == (group, task)]
+            for place, member in enumerate(CONTROLS):
+                found = [unit["statistics"].get(f"overlap/{member}") for unit in units]
+                values = [value for value in found if value is not None]
+                if not values:
+                    continue
+                colour = MDM_COLOUR if member.startswith("mdm") else ARM_COLOUR if member == "arm" else CONTROL_COLOUR
+                axis.plot(values, [place] * len(values), "o", color=colour, alpha=0.6, markersize=6)
+                axis.plot([sum(values) / len(values)], [place], "|", color=colour, markersize=18, markeredgewidth=2)
+            axis.axvline(units[0]["statistics"]["chance/edges"], color=CONTROL_COLOUR, linestyle=":", linewidth=1)
+            axis.set(xlim=(0, 1), xlabel="overlap", title=f"{group}\n{task}", ylim=(len(CONTROLS) - 0.5, -0.5))
+            axis.set_yticks(range(len(CONTROLS)), CONTROLS.values())
+        return shown_once(figure)
+
+
+def criteria_figure(plan: StudyPlan, results: Mapping[str, Any]) -> Figure:
+    """Every criterion's interval beside the number that it is held against, a column for each group."""
+    import matplotlib.pyplot as plt
+
+    from mdmcourse.figures import ARM_COLOUR, CONTROL_COLOUR, MDM_COLOUR, course_style, shown_once
+
+    found = verdicts(plan, results)
+    colours = {"met": ARM_COLOUR, "contradicted": MDM_COLOUR, "open": CONTROL_COLOUR}
+    markers = {"met": "o", "contradicted": "X", "open": "d"}
+    rows = [(finding, criterion) for finding in plan.findings for criterion in finding.criteria]
+    with course_style():
+        figure, axes = plt.subplots(
+            1, len(plan.groups), figsize=(4.2 + 3.0 * len(plan.groups), 0.6 + 0.34 * len(rows)),
+            sharey=True, squeeze=False, layout="constrained",
+        )  # fmt: skip
+        for axis, group in zip(axes[0], plan.groups, strict=True):
+            judged = [each for verdict in found if verdict.group == group.title for each in verdict.criteria]
+            for place, each in enumerate(judged):
+                needed = each.criterion.at_least if each.criterion.at_least is not None else each.criterion.at_most
+                if each.state == "not measured":
+                    axis.text(0, place, "not measured", fontsize=8, color=CONTROL_COLOUR, va="center", ha="center")
+                    continue
+                colour, width = colours[each.state], max(abs(each.low), abs(each.high))
+                cut = (max(each.low, -1.2), min(each.high, 1.2)) if width > 1.2 else (each.low, each.high)
+                axis.plot(cut, [place, place], color=colour, linewidth=2)
+                axis.plot(
+                    [min(max(each.mean, -1.2), 1.2)], [place], markers[each.state], color=colour,
+                    label=None if each.state in axis.get_legend_handles_labels()[1] else each.state,
+                )  # fmt: skip
+                axis.plot([needed, needed], [place - 0.4, place + 0.4], color="black", linewidth=1.5)
+            axis.axvline(0, color=CONTROL_COLOUR, linewidth=0.5)
+            axis.set(xlim=(-1.25, 1.25), title=group.title, ylim=(len(rows) - 0.5, -0.5))
+            axis.legend(loc="lower left", fontsize=8)
+            axis.set_yticks(
+                range(len(rows)),
+                [f"{finding.name}  {criterion.task}: {criterion.value.split('/')[0]}" for finding, criterion in rows],
+                fontsize=8,
+            )
+        return shown_once(figure)

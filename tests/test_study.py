@@ -1,0 +1,311 @@
+"""A study: plans that cannot be measured are refused, what is measured is right, and a killed run ends the same."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mdmcourse import get_task, load_pair
+from mdmcourse.circuits import Circuit, attribute, run_circuit
+from mdmcourse.circuits.comparison import chance_overlap
+from mdmcourse.cli import main
+from mdmcourse.errors import CheckpointError, InputError, UnknownNameError
+from mdmcourse.lens import linear_cka, residual_stream
+from mdmcourse.paths import data_dir
+from mdmcourse.study.plan import VERDICTS, Criterion, Finding, load_plan
+from mdmcourse.study.report import as_markdown, criteria_figure, overlap_figure
+from mdmcourse.study.run import load_results, results_file, run_study
+from mdmcourse.study.verdicts import T_800, T_975, judge_criterion, verdicts
+
+PLAN = """
+title = "a small study"
+prompts = 4
+steps = 2
+share = 0.2
+shares = [0.1, 0.2]
+resamples = 4
+
+[[pairs]]
+title = "chain"
+pair = "toy-chain"
+seeds = [0, 1]
+local = "ioi"
+global = "chain"
+
+[findings.F1]
+claim = "The MDM keeps the circuit."
+criteria = [
+    { task = "local", value = "overlap/mdms - overlap/arm-trained-on", at_least = -0.9, why = "hardly fewer edges" },
+    { task = "global", value = "likeness_masked/nobody", at_least = 0.5, why = "never measured" },
+]
+"""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A small study that ran through: its plan's file, its results' file."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "small.toml").write_text(PLAN, encoding="utf-8")
+    plan = load_plan(folder / "small.toml")
+    said: list[str] = []
+    file = run_study(plan, runs=folder / "runs", out=folder / "results.json", say=said.append)
+    assert len(said) == 4
+    return folder / "small.toml", file
+
+
+def without_time(file: Path) -> dict:
+    results = json.loads(file.read_text(encoding="utf-8"))
+    for unit in results["units"]:
+        del unit["seconds"]
+    return results
+
+
+def test_statistics_are_what_they_say(study):
+    plan, results = load_plan(study[0]), json.loads(study[1].read_text())
+    unit = next(each for each in results["units"] if (each["seed"], each["task"]) == (1, "ioi"))
+    found, pair = unit["statistics"], load_pair("toy-chain", 1)
+    drawn = get_task("ioi").prompts(pair.arm.tokenizer, 12)
+    halves, tested = [drawn.select(slice(0, 4)), drawn.select(slice(4, 8))], drawn.select(slice(8, 12))
+    arm, mdm = ([attribute(model, half, steps=2) for half in halves] for model in (pair.arm, pair.mdm))
+    k = round(plan.share * arm[0].graph.n_edges)
+
+    def overlap(one, two):
+        a, b = (Circuit.top(scores, k, prune=False).edges for scores in (one, two))
+        return float((a & b).sum() / (a | b).sum())
+
+    assert math.isclose(found["overlap/arm"], overlap(arm[0], arm[1]), rel_tol=1e-4)
+    crossed = (overlap(arm[0], mdm[1]) + overlap(arm[1], mdm[0])) / 2
+    assert math.isclose(found["overlap/mdm"], crossed, rel_tol=1e-4)
+    assert math.isclose(
+        found["overlap/mdms"], (found["overlap/mdm"] + found["overlap/mdm-second-seed"]) / 2, rel_tol=1e-4
+    )
+    assert math.isclose(found["chance/edges"], chance_overlap(k, arm[0].graph.n_edges), rel_tol=1e-4)
+
+    whole = attribute(pair.arm, drawn.select(slice(0, 8)), steps=2)
+    circuit = Circuit.top(whole, k)
+    kept, full, none = (
+        float(run_circuit(pair.mdm, tested, each).mean())
+        for each in (circuit, Circuit.full(circuit.graph), Circuit.empty(circuit.graph))
+    )
+    assert math.isclose(found["cross/mdm"], (kept - none) / (full - none), rel_tol=1e-3)
+
+    masked = tested.clean == pair.mdm.mask_id
+    streams = [residual_stream(model, tested.clean)[1:] for model in (pair.arm, pair.mdm)]
+    alike = statistics.mean(linear_cka(x[~masked], y[~masked]) for x, y in zip(*streams, strict=True))
+    assert math.isclose(found["cka_revealed/mdm"], alike, rel_tol=1e-4)
+
+
+def test_intervals_hold_what_was_measured_over_prompts(study):
+    unit = json.loads(study[1].read_text())["units"][0]
+    assert set(unit["intervals"]) <= set(unit["statistics"])
+    assert all(low <= high for low, high in unit["intervals"].values())
+    assert {"overlap/mdm", "log_direct/arm", "selectivity/mdm"} <= set(unit["intervals"])
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_ends_the_same(study, tmp_path):
+    """Ten times, each at another moment; whatever was being done then."""
+    command = [sys.executable, "-m", "mdmcourse.cli", "study", str(study[0]), "--threads", "1"]
+    command += ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "results.json")]
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(10):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # Importing torch takes seconds. From then on a unit takes about as long again.
+        time.sleep(3 + 4 * float(torch.rand(1, generator=generator)))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(tmp_path / "results.json")
+    assert without_time(tmp_path / "results.json") == without_time(study[1])
+
+
+@pytest.mark.slow
+def test_two_processes_find_the_same(study, tmp_path):
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
+    launch += ["-m", "mdmcourse.cli", "study", str(study[0])]
+    launch += ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "results.json"), "--threads", "1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *launch], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = without_time(study[1]), without_time(tmp_path / "results.json")
+    for a, b in zip(one["units"], two["units"], strict=True):
+        for name, value in a["statistics"].items():
+            # Sums in another order can swap two edges of nearly one score at the rim of a circuit.
+            assert math.isclose(value, b["statistics"][name], rel_tol=0.05, abs_tol=0.02), name
+
+
+def test_a_unit_that_was_cut_short_is_named(study, tmp_path):
+    plan = load_plan(study[0])
+    folder = tmp_path / "studies" / f"{plan.name}-{plan.sha256[:8]}"
+    folder.mkdir(parents=True)
+    (folder / "toy-chain-0-ioi.json").write_text('{"group": "cha')
+    with pytest.raises(CheckpointError, match="toy-chain-0-ioi"):
+        run_study(plan, runs=tmp_path, out=tmp_path / "results.json")
+
+
+def test_results_of_another_plan_are_refused(study, tmp_path):
+    changed = tmp_path / "small.toml"
+    changed.write_text(PLAN.replace("-0.9", "-0.8"), encoding="utf-8")
+    with pytest.raises(InputError, match="another version"):
+        load_results(load_plan(changed), study[1])
+    with pytest.raises(InputError, match="not there"):
+        load_results(load_plan(study[0]), tmp_path / "nothing.json")
+
+
+def test_the_report_says_what_was_measured(study, capsys, tmp_path):
+    plan, results = load_plan(study[0]), json.loads(study[1].read_text())
+    text = as_markdown(plan, results)
+    assert "partly" in text
+    assert "not measured" in text
+    assert results["command"] in text
+    for figure in (overlap_figure(plan, results), criteria_figure(plan, results)):
+        assert figure.axes
+    assert main(["report", str(study[0]), "--results", str(study[1]), "--figures", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.strip() == text.strip()
+    assert {file.name for file in tmp_path.glob("*.png")} == {"small-criteria.png", "small-overlaps.png"}
+
+
+# Verdicts
+
+
+def units(values: dict[int, float], kind: str = "local") -> list[dict]:
+    return [
+        {"seed": seed, "kind": kind, "statistics": {"x/mdms": value}, "intervals": {}} for seed, value in values.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "state"),
+    [
+        ({0: 1.0, 1: 1.1, 2: 0.9}, "met"),
+        ({0: 0.1, 1: 0.0, 2: 0.2}, "contradicted"),
+        ({0: 0.1, 1: 1.5, 2: 0.9}, "open"),
+        ({}, "not measured"),
+    ],
+)
+def test_a_criterion_is_held_against_the_whole_interval(values, state):
+    criterion = Criterion("local", "x/mdms", "", at_least=0.5)
+    judged = judge_criterion(criterion, units(values))
+    assert judged.state == state
+    if values:
+        assert math.isclose(judged.mean, statistics.mean(values.values()))
+        error = statistics.stdev(values.values()) / math.sqrt(3)
+        assert math.isclose(judged.high - judged.mean, 4.303 * error, rel_tol=1e-9)
+        assert math.isclose(judged.detectable, (4.303 + 1.061) * error, rel_tol=1e-9)
+
+
+def test_sums_and_differences_of_tasks():
+    criterion = Criterion("global - local", "x/mdms - y/arm + z/arm", "", at_most=0.0)
+    rows = [
+        {
+            "seed": 0,
+            "kind": kind,
+            "statistics": {"x/mdms": x, "y/arm": 1.0, "z/arm": 10.0},
+            "intervals": {"x/mdm": [0, 2]},
+        }
+        for kind, x in (("global", 5.0), ("local", 7.0))
+    ]
+    judged = judge_criterion(criterion, rows)
+    assert judged.mean == (5 - 1 + 10) - (7 - 1 + 10)
+    assert judged.over == "prompts"
+    assert math.isclose(judged.high - judged.mean, math.sqrt(2))
+
+
+@pytest.mark.parametrize(
+    ("states", "verdict"),
+    [
+        (["met", "met"], "reproduces"),
+        (["met", "open"], "partly"),
+        (["met", "contradicted"], "partly"),
+        (["met", "not measured"], "partly"),
+        (["contradicted", "open"], "does not reproduce"),
+        (["open", "open"], "not settled"),
+        (["not measured"], "not measured"),
+    ],
+)
+def test_a_verdict_needs_all_criteria(states, verdict, study):
+    from mdmcourse.study.verdicts import _verdict
+
+    assert _verdict(states) == verdict
+    assert verdict in VERDICTS
+
+
+def test_quantiles_of_students_t():
+    """Against the distribution itself: density integrated by the trapezoid rule."""
+    for df, (t975, t800) in enumerate(zip(T_975, T_800, strict=True), start=1):
+        constant = math.gamma((df + 1) / 2) / (math.sqrt(df * math.pi) * math.gamma(df / 2))
+        for t, p in ((t975, 0.975), (t800, 0.8)):
+            x = torch.linspace(0, t, 200_001, dtype=torch.float64)
+            below = 0.5 + float(torch.trapezoid(constant * (1 + x**2 / df) ** (-(df + 1) / 2), x))
+            assert abs(below - p) < 2e-4
+
+
+# Plans
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (("toy-chain", "toy-chian"), UnknownNameError, "toy-chain"),
+        (('local = "ioi"', 'local = "iio"'), UnknownNameError, "ioi"),
+        (("prompts = 4", "prompts = 3"), InputError, "four prompts"),
+        (("share = 0.2", "share = 0.3"), InputError, "among shares"),
+        (("steps = 2", "stpes = 2"), InputError, "stpes"),
+        (("overlap/mdms - ", "overlap mdms - "), InputError, "not a sum"),
+        (("at_least = -0.9", "at_laest = -0.9"), InputError, "at_laest"),
+        (('task = "local"', 'task = "loacl"'), InputError, "loacl"),
+        (("seeds = [0, 1]", "seeds = []"), InputError, "no seed"),
+        (("[[pairs]]", "[[piars]]"), InputError, "piars"),
+        (('title = "a small study"', 'title = "a small'), InputError, "could not be read"),
+    ],
+)
+def test_a_plan_that_cannot_be_measured_is_refused(tmp_path, change, error, words):
+    assert change[0] in PLAN
+    file = tmp_path / "bad.toml"
+    file.write_text(PLAN.replace(*change), encoding="utf-8")
+    with pytest.raises(error, match=words):
+        load_plan(file)
+
+
+def test_a_plan_by_name(capsys):
+    assert main(["study", "tyos"]) == 1
+    assert "toys" in capsys.readouterr().err
+    with pytest.raises(InputError, match="could not be read"):
+        load_plan("nowhere.toml")
+
+
+def test_a_seed_that_was_never_trained_is_found_before_any_work(study, tmp_path):
+    plan = load_plan(study[0])
+    group = replace(plan.groups[0], seeds=(0, 77))
+    with pytest.raises(InputError, match="77"):
+        run_study(replace(plan, groups=(group,)), runs=tmp_path, out=tmp_path / "results.json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_findings_are_compared_by_what_they_say():
+    one = Finding("F1", "x", (Criterion("local", "a/b", "", at_least=0.0),))
+    assert one == Finding("F1", "x", (Criterion("local", "a/b", "", at_least=0.0),))
+
+
+# What is shipped
+
+
+@pytest.mark.parametrize("file", sorted((data_dir() / "studies").glob("*.toml")), ids=lambda file: file.stem)
+def test_a_shipped_plan_can_be_read_and_its_results_judged(file):
+    plan = load_plan(file)
+    if not results_file(plan.name).exists():
+        pytest.skip("it needs models that are not shipped, and has not been run")
+    assert results_file(plan.name).stat().st_size < 5e6
+    found = verdicts(plan, load_results(plan))
+    assert len(found) == len(plan.groups) * len(plan.findings)
