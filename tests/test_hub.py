@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -256,3 +259,14 @@ def test_a_pair_whose_arm_lacks_the_mask_is_measured_too(hub: SimpleNamespace, t
 def test_what_comes_with_the_course_is_not_fetched(capsys: Any) -> None:
     assert main(["fetch", "toy-chain"]) == 0
     assert "nothing to fetch" in capsys.readouterr().out
+
+
+def test_with_no_network_at_all_nothing_but_what_to_do_is_printed(tmp_path: Path) -> None:
+    """Nobody listens there: not a stand-in for an error, but the error itself."""
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_CACHE": str(tmp_path)}
+    environment.pop("HF_HUB_OFFLINE", None)
+    command = [sys.executable, "-m", "mdmcourse.cli", "fetch", "gpt2"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "What to do" in done.stderr

@@ -56,9 +56,8 @@ def download(name: str, about: dict[str, Any], *, progress: bool = True) -> Path
 
 def bring(about: dict[str, Any], **options: Any) -> Path:
     """The hub's own downloader, which goes on where it was interrupted. Whatever it raises becomes a FetchError."""
-    import httpx
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import GatedRepoError
 
     options = {"allow_patterns": WANTED, "ignore_patterns": LEFT_OUT, "etag_timeout": 5, **options}
     try:
@@ -69,7 +68,7 @@ def bring(about: dict[str, Any], **options: Any) -> Path:
             f"Its licence: {about['licence']}.",
             f"Accept it at {url(about)}, log in with `hf auth login`, and fetch again.",
         ) from error
-    except (OfflineModeIsEnabled, HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
+    except (*http_errors(), OSError, ValueError) as error:
         raise FetchError(
             f"{type(error).__name__} ({' '.join(str(error).split())[:160]}).",
             "The hub is out of reach, or the download was interrupted.",
@@ -77,19 +76,26 @@ def bring(about: dict[str, Any], **options: Any) -> Path:
         ) from error
 
 
+def http_errors() -> tuple[type[Exception], ...]:
+    """What the hub's client raises when something is wrong with the network: its own errors, and those of the HTTP
+    library below it, which was httpx and is another since huggingface_hub 2. Its own errors tell which."""
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    below = (kind for kind in HfHubHTTPError.__mro__ if kind.__name__ in ("HTTPError", "RequestException"))
+    return (OfflineModeIsEnabled, HfHubHTTPError, *below)
+
+
 def missing_bytes(about: dict[str, Any]) -> int:
     """What is still to be downloaded: asked of the hub, else estimated from the registry.
 
     Raises FetchError if the repository holds pickles and no safetensors.
     """
-    import httpx
     from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     repository, revision = about["hub"], about["revision"] or None
     try:
         info = HfApi().model_info(repository, revision=revision, files_metadata=True, timeout=10)
-    except (OfflineModeIsEnabled, HfHubHTTPError, httpx.HTTPError, OSError, ValueError):
+    except (*http_errors(), OSError, ValueError):
         return download_bytes(about)
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or [] if "/" not in file.rfilename}
     if not any(name.endswith(".safetensors") for name in sizes) and any(
