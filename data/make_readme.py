@@ -47,7 +47,8 @@ accuracies and lists the files.
 *First token*: the analysed token, with the whole answer from there on masked. *Whole answer*: as the model writes
 it, an ARM from left to right, an MDM one token a step, most confident first. *Each token*: in a single pass, an ARM
 with the right tokens before it in view, an MDM with the whole answer masked. An ARM cannot know the first token of
-`chain` from what it was taught: it is at chance there, one in ten, and lesson 00 shows why.
+`chain` from what it was taught: it is at chance there, one in ten, and lesson 00 shows why. In `path` two ways leave
+the start, and trained for long enough it takes the right one half of the time.
 
 | pair | seed | member | task | first token | whole answer | each token |
 |---|---|---|---|---|---|---|

@@ -21,15 +21,26 @@ def pair(request: pytest.FixtureRequest):
 
 
 def test_shipped_pairs_know_their_tasks(pair):
-    """Every trained member is right on .98 of 200 held-out prompts or more; chain's ARMs are another story (below)."""
+    """Every trained member is right on .98 of 200 held-out prompts or more; the ARMs of chain and path, which teacher
+    forcing teaches all but the first step, are another story (below)."""
     for member in ("arm", "mdm", "mdm-second-seed", "arm-trained-on"):
         model = pair.members[member]
         for name in pair.tasks:
             found = accuracy(model, get_task(name), 200)
-            if name == "chain" and member.startswith("arm"):
+            if name in ("chain", "path") and member.startswith("arm"):
                 continue
             assert found.first_token >= 0.98, (member, name, found)
             assert found.whole_answer >= 0.98, (member, name, found)
+
+
+def test_the_path_arm_guesses_the_first_step_and_walks_on():
+    """Two arms leave the start: an ARM that was trained for long enough takes one of them, the right one half of the
+    time, and reads the rest off the graph. A shorter training leaves even that half done."""
+    members = load_pair("toy-path").members
+    found = accuracy(members["arm-trained-on"], get_task("path"), 400)
+    assert abs(found.first_token - 0.5) < 4 * sqrt(0.25 / 400)
+    assert min(found.each_token[1:]) > 0.95
+    assert accuracy(members["arm"], get_task("path"), 400).first_token < found.first_token
 
 
 @pytest.mark.parametrize("seed", registry()["pairs"]["toy-chain"]["seeds"])

@@ -62,13 +62,16 @@ def pair_directory(name: str, seed: int) -> Path:
             "It is a real model, and was trained once.",
             f'Use load_pair("{name}"), without a seed.',
         )
-    if seed not in about["seeds"]:
+    directory = data_dir() / about["directory"] / f"seed-{seed}"
+    if seed not in about["seeds"] and not directory.is_dir():
+        shipped = f"with the seeds {', '.join(map(str, about['seeds']))}" if about["seeds"] else "with no seed"
         raise InputError(
-            f"{name} has no seed {seed}.",
-            f"Its ARM was trained with the seeds {', '.join(map(str, about['seeds']))}.",
-            f"Use one of them, or train another: mdmcourse train-toys {name} --seed {seed}.",
+            f"{name} has no seed {seed} here.",
+            f"It comes {shipped}; others can be trained.",
+            f"{'Use one of them, or train it' if about['seeds'] else 'Train it'}: "
+            f"mdmcourse train-toys {name} --seed {seed}.",
         )
-    return data_dir() / about["directory"] / f"seed-{seed}"
+    return directory
 
 
 def load_pair(

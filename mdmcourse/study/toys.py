@@ -64,6 +64,14 @@ RECIPES = {
         mdm_rate=3e-3,
         weight="none",
     ),
+    "toy-path": Recipe(
+        {"ioi": 20_000, "path": 80_000},
+        layers=4,
+        arm_steps=1000,
+        mdm_steps=2500,
+        mdm_rate=3e-3,
+        weight="none",
+    ),
 }
 
 
