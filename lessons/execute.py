@@ -42,14 +42,15 @@ def execute(path: Path) -> float:
     return time.monotonic() - started
 
 
-def run(notebook: nbformat.NotebookNode, path: Path) -> None:
+def run(notebook: nbformat.NotebookNode, path: Path, where: Path | None = None) -> None:
+    """Run a notebook as if it lay in the folder `where` (default: that of `path`), and write it to `path`."""
     client = NotebookClient(
         notebook,
         timeout=TIMEOUT,
         kernel_name="python3",
         store_widget_state=True,
         record_timing=False,
-        resources={"metadata": {"path": str(path.parent)}},
+        resources={"metadata": {"path": str(where or path.parent)}},
     )
     client.execute()
     # The kernel's exact version and what only bars of progress left behind say nothing to a reader.

@@ -17,15 +17,15 @@ import pytest
 import torch
 
 from mdmcourse import get_task, load_pair
-from mdmcourse.circuits import Circuit, attribute, run_circuit
+from mdmcourse.circuits import Circuit, Graph, attribute, run_circuit
 from mdmcourse.circuits.comparison import chance_overlap
 from mdmcourse.cli import main
 from mdmcourse.errors import CheckpointError, InputError, UnknownNameError
-from mdmcourse.lens import linear_cka, residual_stream
+from mdmcourse.lens import direct_attribution, linear_cka, residual_stream
 from mdmcourse.paths import data_dir
 from mdmcourse.study.plan import VERDICTS, Criterion, Finding, load_plan
 from mdmcourse.study.report import as_markdown, criteria_figure, overlap_figure
-from mdmcourse.study.run import load_results, results_file, run_study
+from mdmcourse.study.run import hash_of, load_results, results_file, run_study
 from mdmcourse.study.verdicts import T_800, T_975, judge_criterion, verdicts
 
 PLAN = """
@@ -205,6 +205,11 @@ def test_a_criterion_is_held_against_the_whole_interval(values, state):
         assert math.isclose(judged.detectable, (4.303 + 1.061) * error, rel_tol=1e-9)
 
 
+def test_one_arm_without_an_interval_settles_nothing():
+    judged = judge_criterion(Criterion("local", "x/mdms", "", at_least=0.5), units({0: 9.0}))
+    assert (judged.state, judged.over) == ("open", "prompts")
+
+
 def test_sums_and_differences_of_tasks():
     criterion = Criterion("global - local", "x/mdms - y/arm + z/arm", "", at_most=0.0)
     rows = [
@@ -299,6 +304,32 @@ def test_findings_are_compared_by_what_they_say():
 
 
 # What is shipped
+
+
+def test_the_shipped_results_are_those_of_the_shipped_weights():
+    """A unit of the toys' study, from its weights once more; the prompts, and what is exact, and what is a ranking."""
+    plan = load_plan("toys")
+    unit = next(
+        u for u in load_results(plan)["units"] if (u["pair"], u["seed"], u["task"]) == ("toy-chain", 1, "chain")
+    )
+    pair = load_pair("toy-chain", 1)
+    for name, model in pair.members.items():
+        assert unit["weights"][name] == hash_of(model), name
+    drawn = get_task("chain").prompts(pair.arm.tokenizer, 3 * plan.prompts)
+    tested = drawn.select(slice(2 * plan.prompts, None))
+    graph = Graph.of(pair.arm)
+    for name in ("arm", "mdm"):
+        said = direct_attribution(pair.members[name], tested).mean(dim=0)[1:].abs()
+        spread = torch.special.entr(said / said.sum()).sum()
+        assert math.isclose(float(spread), unit["statistics"][f"log_direct/{name}"], rel_tol=1e-3)
+    run = run_circuit(pair.mdm, tested, Circuit.full(graph)), run_circuit(pair.mdm, tested, Circuit.empty(graph))
+    assert math.isclose(float((run[0] - run[1]).mean()), unit["statistics"]["effect/mdm"], rel_tol=1e-3)
+    halves = [drawn.select(slice(0, plan.prompts)), drawn.select(slice(plan.prompts, 2 * plan.prompts))]
+    arm, mdm = ([attribute(model, half, steps=plan.steps) for half in halves] for model in (pair.arm, pair.mdm))
+    k = round(plan.share * graph.n_edges)
+    tops = [[Circuit.top(scores, k, prune=False).edges for scores in of_model] for of_model in (arm, mdm)]
+    shared = [float((a & b).sum() / (a | b).sum()) for a, b in ((tops[0][0], tops[1][1]), (tops[0][1], tops[1][0]))]
+    assert abs(statistics.mean(shared) - unit["statistics"]["overlap/mdm"]) < 0.02
 
 
 @pytest.mark.parametrize("file", sorted((data_dir() / "studies").glob("*.toml")), ids=lambda file: file.stem)

@@ -10,8 +10,10 @@ from mdmcourse.study.plan import StudyPlan
 from mdmcourse.study.verdicts import Judged, Verdict, verdicts
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+REACH = 1.25  # of the picture of criteria, to both sides
 CONTROLS = {
     "arm": "the ARM itself, other prompts",
     "arm-trained-on": "ARM trained on",
@@ -77,7 +79,8 @@ def _row(judged: Judged) -> str:
     what = f"{criterion.task}: `{criterion.value}`: {criterion.why}"
     if judged.state == "not measured":
         return f"| {what} | | {needed} | | not measured |"
-    measured = f"{judged.mean:+.3f} [{judged.low:+.3f}, {judged.high:+.3f}]"
+    interval = "[no interval]" if math.isnan(judged.low) else f"[{judged.low:+.3f}, {judged.high:+.3f}]"
+    measured = f"{judged.mean:+.3f} {interval}"
     each = " ".join(f"{value:+.2f}" for value in judged.each.values())
     state = judged.state
     if state == "open" and math.isfinite(judged.detectable):
@@ -102,13 +105,26 @@ def _tables(plan: StudyPlan, results: Mapping[str, Any], group: str) -> list[str
             cells = [_mean([unit["statistics"].get(f"{what}/{member}") for unit in units]) for what in columns]
             if any(cells):
                 lines.append(f"| {label} | {' | '.join(cells)} |")
-        lines.append("")
+        lines += ["", f"EAP-IG's sum is off by {_integral(units):.0%} at most, in members that do the task.", ""]
     return lines
 
 
 def _mean(values: Sequence[float | None]) -> str:
     known = [value for value in values if value is not None]
     return f"{sum(known) / len(known):.2f}" if known else ""
+
+
+def _integral(units: Sequence[Mapping[str, Any]]) -> float:
+    """The largest relative error of the integral, where there is anything to integrate."""
+    return max(
+        (
+            abs(error)
+            for unit in units
+            for member, error in unit["integration_error"].items()
+            if error is not None and abs(unit["statistics"].get(f"effect/{member}", 0.0)) > 0.1
+        ),
+        default=float("nan"),
+    )
 
 
 def _capital(text: str) -> str:
@@ -145,39 +161,42 @@ def overlap_figure(plan: StudyPlan, results: Mapping[str, Any]) -> Figure:
 def criteria_figure(plan: StudyPlan, results: Mapping[str, Any]) -> Figure:
     """Every criterion's interval beside the number that it is held against, a column for each group."""
     import matplotlib.pyplot as plt
+    from matplotlib.lines import Line2D
 
     from mdmcourse.figures import ARM_COLOUR, CONTROL_COLOUR, MDM_COLOUR, course_style, shown_once
 
     found = verdicts(plan, results)
-    colours = {"met": ARM_COLOUR, "contradicted": MDM_COLOUR, "open": CONTROL_COLOUR}
-    markers = {"met": "o", "contradicted": "X", "open": "d"}
+    looks = {"met": (ARM_COLOUR, "o"), "contradicted": (MDM_COLOUR, "X"), "open": (CONTROL_COLOUR, "d")}
     rows = [(finding, criterion) for finding in plan.findings for criterion in finding.criteria]
+    labels = [f"{finding.name}  {criterion.task}: {criterion.value.split('/')[0]}" for finding, criterion in rows]
     with course_style():
         figure, axes = plt.subplots(
-            1, len(plan.groups), figsize=(4.2 + 3.0 * len(plan.groups), 0.6 + 0.34 * len(rows)),
+            1, len(plan.groups), figsize=(3.4 + 3.6 * len(plan.groups), 1.2 + 0.34 * len(rows)),
             sharey=True, squeeze=False, layout="constrained",
         )  # fmt: skip
         for axis, group in zip(axes[0], plan.groups, strict=True):
             judged = [each for verdict in found if verdict.group == group.title for each in verdict.criteria]
             for place, each in enumerate(judged):
-                needed = each.criterion.at_least if each.criterion.at_least is not None else each.criterion.at_most
                 if each.state == "not measured":
                     axis.text(0, place, "not measured", fontsize=8, color=CONTROL_COLOUR, va="center", ha="center")
-                    continue
-                colour, width = colours[each.state], max(abs(each.low), abs(each.high))
-                cut = (max(each.low, -1.2), min(each.high, 1.2)) if width > 1.2 else (each.low, each.high)
-                axis.plot(cut, [place, place], color=colour, linewidth=2)
-                axis.plot(
-                    [min(max(each.mean, -1.2), 1.2)], [place], markers[each.state], color=colour,
-                    label=None if each.state in axis.get_legend_handles_labels()[1] else each.state,
-                )  # fmt: skip
-                axis.plot([needed, needed], [place - 0.4, place + 0.4], color="black", linewidth=1.5)
+                else:
+                    _draw(axis, place, each, *looks[each.state])
             axis.axvline(0, color=CONTROL_COLOUR, linewidth=0.5)
-            axis.set(xlim=(-1.25, 1.25), title=group.title, ylim=(len(rows) - 0.5, -0.5))
-            axis.legend(loc="lower left", fontsize=8)
-            axis.set_yticks(
-                range(len(rows)),
-                [f"{finding.name}  {criterion.task}: {criterion.value.split('/')[0]}" for finding, criterion in rows],
-                fontsize=8,
-            )
+            axis.set(xlim=(-REACH, REACH), title=group.title, ylim=(len(rows) - 0.5, -0.5))
+            axis.set_yticks(range(len(rows)), labels, fontsize=8)
+        shown = [Line2D([], [], color=colour, marker=marker, label=state) for state, (colour, marker) in looks.items()]
+        shown.append(Line2D([], [], color="black", marker="|", linestyle="", markersize=12, label="needed"))
+        figure.legend(handles=shown, loc="outside lower center", ncols=4)
         return shown_once(figure)
+
+
+def _draw(axis: Axes, place: int, each: Judged, colour: str, marker: str) -> None:
+    """One interval, cut off at the edge of the picture, where a mean outside becomes an arrow."""
+    edge = 0.97 * REACH
+    ends = [min(max(value, -edge), edge) for value in (each.low, each.high)]
+    axis.plot(ends, [place, place], color=colour, linewidth=2)
+    arrow = "<" if each.mean < -edge else ">" if each.mean > edge else marker
+    axis.plot([min(max(each.mean, -edge), edge)], [place], arrow, color=colour)
+    needed = each.criterion.at_least if each.criterion.at_least is not None else each.criterion.at_most
+    assert needed is not None
+    axis.plot([needed, needed], [place - 0.4, place + 0.4], color="black", linewidth=1.5)

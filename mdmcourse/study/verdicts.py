@@ -29,7 +29,7 @@ class Judged:
     ----------
     criterion: see there.
     each: its value for every ARM, by seed.
-    mean, low, high: over ARMs; NaN if it was not measured.
+    mean, low, high: over ARMs; NaN if it was not measured, the ends also where one ARM gives no interval.
     over: "models" or "prompts": what the interval is over.
     detectable: the smallest distance from the threshold that so many ARMs, varying so much, would show four times in
         five (the power of a t test at 5 %, by the usual approximation). NaN for an interval over prompts.
@@ -126,12 +126,10 @@ def _value(criterion: Criterion, units: list[Unit], seed: int) -> float | None:
 
 def _half_width(criterion: Criterion, units: list[Unit]) -> float:
     """Half of the 95 % interval over prompts of a sum, as if its terms varied independently: they share prompts, so
-    that it is rather too wide. A term without an interval counts as exact."""
-    squares = 0.0
+    that it is rather too wide. A term without an interval counts as exact; NaN if none has one."""
+    halves = []
     for _, kind in _kinds(criterion):
         unit = next(unit for unit in units if unit["kind"] == kind)
-        for _, name in criterion.terms:
-            name = name.replace("/mdms", "/mdm")
-            low, high = unit["intervals"].get(name) or (0.0, 0.0)
-            squares += ((high - low) / 2) ** 2
-    return math.sqrt(squares)
+        names = (name.replace("/mdms", "/mdm") for _, name in criterion.terms)
+        halves += [(high - low) / 2 for low, high in (unit["intervals"][n] for n in names if n in unit["intervals"])]
+    return math.hypot(*halves) if halves else math.nan

@@ -1,0 +1,67 @@
+"""Write what the studies found into the book (a page for each study that has been run) and into README.md.
+
+.venv/bin/python book/make_study.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mdmcourse.paths import data_dir
+from mdmcourse.storage import write_text
+from mdmcourse.study.plan import StudyPlan, load_plan
+from mdmcourse.study.report import as_markdown, criteria_figure, overlap_figure, verdict_table
+from mdmcourse.study.run import load_results, results_file
+from mdmcourse.study.verdicts import verdicts
+
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+BEGIN, END = "<!-- verdicts: written by book/make_study.py -->", "<!-- end of verdicts -->"
+FIGURES = {
+    "overlaps": (
+        overlap_figure,
+        "For each task the overlap with the ARM's circuit, a dot for each ARM: of the ARM itself on other prompts, the "
+        "ARM trained on, the MDMs, attention switched without training, another ARM, and the ARM on the other task.",
+    ),
+    "criteria": (
+        criteria_figure,
+        "Every criterion of the plan with its interval over ARMs beside the number that it is held against: met, "
+        "contradicted or open.",
+    ),
+}
+
+
+def plans() -> list[StudyPlan]:
+    """Those that have been run."""
+    known = (load_plan(file.stem) for file in sorted((data_dir() / "studies").glob("*.toml")))
+    return [plan for plan in known if results_file(plan.name).exists()]
+
+
+def page(plan: StudyPlan) -> str:
+    """The report, with its figures before the first group."""
+    text = as_markdown(plan, load_results(plan))
+    pictures = "\n\n".join(f"![{alt}](images/study-{plan.name}-{name}.png)" for name, (_, alt) in FIGURES.items())
+    head, rest = text.split("\n## ", 1)
+    return f"{head}\n{pictures}\n\n## {rest}"
+
+
+def readme(text: str) -> str:
+    """README.md with the verdicts between its two marks."""
+    tables = []
+    for plan in plans():
+        tables += ["", f"**{plan.title}** ([all figures](book/study_{plan.name}.md)):", ""]
+        tables += verdict_table(plan, verdicts(plan, load_results(plan)))
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    return before + BEGIN + "\n" + "\n".join(tables) + "\n\n" + END + after
+
+
+def main() -> None:
+    for plan in plans():
+        write_text(HERE / f"study_{plan.name}.md", page(plan))
+        for name, (draw, _) in FIGURES.items():
+            draw(plan, load_results(plan)).savefig(HERE / "images" / f"study-{plan.name}-{name}.png", dpi=90)
+    write_text(README, readme(README.read_text(encoding="utf-8")))
+
+
+if __name__ == "__main__":
+    main()

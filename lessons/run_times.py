@@ -1,0 +1,62 @@
+"""Run every lesson once and write how long that takes to book/run_times.md: python lessons/run_times.py
+
+Time on the clock depends on what else the machine does; the processor's time hardly does. Both stand in the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+from execute import LESSONS, run
+
+from mdmcourse.exercises.catalogue import exercises
+
+PAGE = LESSONS.parent / "book" / "run_times.md"
+HEAD = """# Run times
+
+Every lesson from its first cell to its last, with nothing filled in, by `python lessons/run_times.py`.
+
+| lesson | on the clock | processor | stored | exercises | of work for them |
+|---|---|---|---|---|---|
+"""
+
+
+def measure(path: Path) -> tuple[float, float]:
+    """Seconds on the clock and of the processor, of the lesson's kernel and of all that it started."""
+    notebook = nbformat.read(path, as_version=4)
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MDMCOURSE_PROGRESS"] = str(Path(folder) / "progress.json")
+        run(notebook, Path(folder) / path.name, where=path.parent)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    worked = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.monotonic() - started, worked
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    rows, clock, processor = [], 0.0, 0.0
+    for path in sorted(LESSONS.glob("[0-9][0-9]_*.ipynb")):
+        seconds, worked = measure(path)
+        clock, processor = clock + seconds, processor + worked
+        own = [each for each in exercises().values() if each.lesson == path.name[:2]]
+        minutes = sum(each.minutes for each in own)
+        rows.append(
+            f"| [{path.stem[:2]}](../lessons/{path.name}) | {seconds:.0f} s | {worked:.0f} s | "
+            f"{path.stat().st_size / 1e3:.0f} kB | {len(own)} | {minutes} min |"
+        )
+        print(rows[-1], flush=True)
+    rows.append(f"| together | {clock / 60:.1f} min | {processor / 60:.1f} min | | | |")
+    foot = f"\nOn {os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}.\n"
+    PAGE.write_text(HEAD + "\n".join(rows) + "\n" + foot, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
