@@ -68,7 +68,7 @@ def bring(about: dict[str, Any], **options: Any) -> Path:
             f"Its licence: {about['licence']}.",
             f"Accept it at {url(about)}, log in with `hf auth login`, and fetch again.",
         ) from error
-    except (*http_errors(), OSError, ValueError) as error:
+    except http_errors() as error:
         raise FetchError(
             f"{type(error).__name__} ({' '.join(str(error).split())[:160]}).",
             "The hub is out of reach, or the download was interrupted.",
@@ -77,12 +77,12 @@ def bring(about: dict[str, Any], **options: Any) -> Path:
 
 
 def http_errors() -> tuple[type[Exception], ...]:
-    """What the hub's client raises when something is wrong with the network: its own errors, and those of the HTTP
-    library below it, which was httpx and is another since huggingface_hub 2. Its own errors tell which."""
+    """What the hub's client raises when something is wrong with the network or with what came: its own errors, and those
+    of the HTTP library below it, which was httpx and is another since huggingface_hub 2. Its own errors tell which."""
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     below = (kind for kind in HfHubHTTPError.__mro__ if kind.__name__ in ("HTTPError", "RequestException"))
-    return (OfflineModeIsEnabled, HfHubHTTPError, *below)
+    return (OfflineModeIsEnabled, HfHubHTTPError, OSError, ValueError, *below)
 
 
 def missing_bytes(about: dict[str, Any]) -> int:
@@ -95,7 +95,7 @@ def missing_bytes(about: dict[str, Any]) -> int:
     repository, revision = about["hub"], about["revision"] or None
     try:
         info = HfApi().model_info(repository, revision=revision, files_metadata=True, timeout=10)
-    except (*http_errors(), OSError, ValueError):
+    except http_errors():
         return download_bytes(about)
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or [] if "/" not in file.rfilename}
     if not any(name.endswith(".safetensors") for name in sizes) and any(
