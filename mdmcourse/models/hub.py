@@ -77,8 +77,8 @@ def bring(about: dict[str, Any], **options: Any) -> Path:
 
 
 def http_errors() -> tuple[type[Exception], ...]:
-    """What the hub's client raises when something is wrong with the network or with what came: its own errors, and those
-    of the HTTP library below it, which was httpx and is another since huggingface_hub 2. Its own errors tell which."""
+    """What the hub's client raises when something is wrong with the network or with what came: its own errors, and
+    those of the HTTP library below it, which was httpx and is another since huggingface_hub 2. Its own tell which."""
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     below = (kind for kind in HfHubHTTPError.__mro__ if kind.__name__ in ("HTTPError", "RequestException"))
