@@ -57,14 +57,12 @@ def training_loss(
 
 def entropy_given(texts: Int[Tensor, "text pos"], seen: Sequence[int], i: int) -> Float[Tensor, ""]:
     """H(x_i | x_seen) in nats, over texts that are all equally likely."""
-
-    def alike(places: list[int]) -> Tensor:
-        """For each text, how many texts have the same tokens at these places."""
-        _, which, count = texts[:, places].unique(dim=0, return_inverse=True, return_counts=True)
-        return count[which].double()
-
-    together = alike([*seen, i])
-    before = alike(list(seen)) if len(seen) else torch.full_like(together, len(texts))
+    sizes = []  # for each text, how many texts look the same there
+    for places in (list(seen), [*seen, i]):
+        look = torch.cat([torch.zeros_like(texts[:, :1]), texts[:, places]], dim=1)  # one column at least
+        _, which, count = look.unique(dim=0, return_inverse=True, return_counts=True)
+        sizes.append(count[which].double())
+    before, together = sizes
     return -(together / before).log().mean()
 
 
