@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,7 +39,7 @@ START = torch.tensor([1, 2, MASK, MASK, 3, MASK, MASK, MASK, MASK, MASK, MASK, 4
 TO_WRITE = START == MASK
 
 
-def _run(answer: Answer, seed: int, passes: int, **options: int) -> tuple[list[Tensor], Model]:
+def _run(answer: Answer, seed: int, passes: int, **options: int) -> tuple[Any, Model]:
     model = Model(seed)
     return answer(model, START.clone(), MASK, passes, **options), model
 
