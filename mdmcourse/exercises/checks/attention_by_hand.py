@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ class Given:
         one, two = q[..., : D // 2], q[..., D // 2 :]
         return torch.cat([one * cos - two * sin, one * sin + two * cos], dim=-1)
 
-    def ask(self, answer: Answer) -> tuple[Tensor, Tensor]:
+    def ask(self, answer: Answer) -> Any:
         clones = [each.clone() for each in (self.x, self.wq, self.wk, self.wv, self.wo)]
         return answer(*clones, heads=HEADS, rotate=self.rotate, causal=self.causal)
 
@@ -63,7 +64,9 @@ class Given:
 
 def given(seed: int, *, causal: bool = False, turned: bool = False) -> Given:
     shapes = [(2, 5, HEADS * D), *[(HEADS * D, HEADS * D)] * 4]
-    x, wq, wk, wv, wo = (numbers(*shape, seed=10 * seed + place, low=-1, high=1) for place, shape in enumerate(shapes))
+    x, wq, wk, wv, wo = (
+        numbers(*shape, seed=10 * seed + place, low=-1.0, high=1.0) for place, shape in enumerate(shapes)
+    )
     return Given(x, wq, wk, wv, wo, causal, turned)
 
 
@@ -103,7 +106,7 @@ def _own_features(answer: Answer, seed: int) -> str | None:
     """Other queries for head 1 leave the other heads' attention as it is, and change that of head 1."""
     case = given(seed)
     wq = case.wq.clone()
-    wq[D : 2 * D] = numbers(D, HEADS * D, seed=10 * seed + 7, low=-1, high=1)
+    wq[D : 2 * D] = numbers(D, HEADS * D, seed=10 * seed + 7, low=-1.0, high=1.0)
     (_, before), (_, after) = case.ask(answer), replace(case, wq=wq).ask(answer)
     moved = [head for head in range(HEADS) if not torch.allclose(before[:, head], after[:, head], atol=1e-5)]
     return None if moved == [1] else f"other queries for head 1 changed the attention of the heads {moved}"
@@ -134,7 +137,7 @@ def _adds_up(answer: Answer, seed: int) -> str | None:
 def _leaves_the_past(answer: Answer, seed: int) -> str | None:
     case = given(seed, causal=True, turned=True)
     x = case.x.clone()
-    x[:, 3:] = numbers(2, 2, HEADS * D, seed=10 * seed + 8, low=-1, high=1)
+    x[:, 3:] = numbers(2, 2, HEADS * D, seed=10 * seed + 8, low=-1.0, high=1.0)
     (one, _), (two, _) = case.ask(answer), replace(case, x=x).ask(answer)
     return differs(two[:, :3], one[:, :3], "with causal=True and other tokens at positions 3 and 4, positions 0 to 2:")
 
