@@ -35,7 +35,7 @@ def _first_ones(answer: Answer, seed: int, order: str, wanted: Tensor, given: tu
     """Compare the order that the scores make, whatever their scale."""
     found = answer(given[0].clone(), given[1].clone(), order).argsort(descending=True).tolist()
     expected = wanted.argsort(descending=True).tolist()
-    return None if found == expected else f"first it takes the positions {found[:4]}, ..., expected {expected[:4]}, ..."
+    return None if found == expected else f"the first four positions are {found[:4]}, expected were {expected[:4]}"
 
 
 def _confidence(answer: Answer, seed: int) -> str | None:
