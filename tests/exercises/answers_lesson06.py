@@ -97,12 +97,21 @@ def agresti_coull(right):
     return share_of(right), max(0.0, moved - half), min(1.0, moved + half)
 
 
-def exact_ends(right):
+def by_coefficients(n, i, p):
+    return math.comb(n, i) * p**i * (1 - p) ** (n - i)
+
+
+def by_logarithms(n, i, p):
+    log = math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1)
+    return math.exp(log + i * math.log(p) + (n - i) * math.log(1 - p))
+
+
+def exact_ends(right, chance=by_logarithms):
     """Clopper and Pearson: the shares that would leave 2.5 % for what was seen and beyond."""
     k, n = int(right.sum()), len(right)
 
     def at_most(p, count):
-        return sum(math.comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(count + 1))
+        return sum(chance(n, i, p) for i in range(count + 1))
 
     def crossing(above):
         low, high = 0.0, 1.0
@@ -306,6 +315,9 @@ WRONG = {
             lambda right: (share_of(right), wald(right)[1] - 3 / len(right), wald(right)[2] + 3 / len(right)),
             "it stays between 0 and 1",
         ),
+        "binomial coefficients": (
+            lambda right: exact_ends(right, by_coefficients), "it can be computed for 1200 prompts",
+        ),
         "lopsided": (pushed_up, "it contains the truth as often as it says"),
     },
     "paired_difference": {
@@ -325,7 +337,13 @@ WRONG = {
     },
     "prompts_needed": {
         "no power": (lambda a, b, power: math.ceil(1.96**2 * (a + b - (a - b) ** 2) / (a - b) ** 2), POWER),
-        "one-sided": (lambda a, b, power: needed(a, b, power, z=1.645), ASKED),
+        "one-sided": (lambda a, b, power: needed(a, b, power, z=1.645), "the interval of 95 % has two sides"),
+        "two of everything": (lambda a, b, power: 2 * needed(a, b, power), ASKED),
+        "half of them": (lambda a, b, power: math.ceil(needed(a, b, power) / 2), ASKED),
+        "the sum not squared": (
+            lambda a, b, power: math.ceil((1.96 + NormalDist().inv_cdf(power)) * (a + b - (a - b) ** 2) / (a - b) ** 2),
+            "the standard errors are added, then squared",
+        ),
         "a float": (lambda a, b, power: 1.0 * needed(a, b, power), "it gives a whole number of prompts"),
         "the sum for the difference": (
             lambda a, b, power: math.ceil((1.96 + NormalDist().inv_cdf(power)) ** 2 / (a + b)), HALF,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,16 @@ def _covers(answer: Answer, seed: int) -> str | None:
     return None
 
 
+def _large(answer: Answer, seed: int) -> str | None:
+    (vector,) = mixed({(True,): 1194, (False,): 6}, seed)
+    try:
+        found = three_numbers(given := answer(vector))
+    except ArithmeticError as error:
+        return f"with 1194 right of 1200 it raised {type(error).__name__}: {error}"
+    good = found is not None and 0.985 < found[1] < found[0] < found[2] < 0.9995
+    return None if good else f"with 1194 right of 1200 it gave {given!r:.80}"
+
+
 ACCURACY_INTERVAL = Exercise(
     lesson="06",
     task="the share of right answers with its 95 % interval",
@@ -125,6 +136,11 @@ ACCURACY_INTERVAL = Exercise(
         Property(
             "it contains the truth as often as it says", _covers,
             "Counted over all samples that can be drawn. Is it centred on the share itself where that is near 1?",
+        ),
+        Property(
+            "it can be computed for 1200 prompts", _large,
+            "Countdown has that many. With that many, factorials and binomial coefficients are too large for a float: "
+            "add up logarithms (math.lgamma), or use Wilson's formula.",
         ),
     ),
     hints=(
@@ -180,9 +196,8 @@ def _pairs(answer: Answer, seed: int) -> str | None:
 def _disagreements(answer: Answer, seed: int) -> str | None:
     found = _paired(answer, (110, 100, 80, 110), seed)
     wide = found[2] - found[1]
-    if 0.115 < wide < 0.15:
-        return None
-    return f"of 400 prompts a alone is right in 100, b alone in 80; it is {wide:.3f} wide"
+    seen = f"of 400 prompts a alone is right in 100, b alone in 80; it is {wide:.3f} wide"
+    return None if 0.115 < wide < 0.15 else seen
 
 
 def _agreement(answer: Answer, seed: int) -> str | None:
@@ -296,9 +311,22 @@ def _half_the_difference(answer: Answer, seed: int) -> str | None:
 
 def _more_power(answer: Answer, seed: int) -> str | None:
     one, other = _number(answer, 0.2, 0.1, 0.8), _number(answer, 0.2, 0.1, 0.95)
-    if 1.35 < other / one < 2.05:
+    if 1.2 < other / one < 2.05:
         return None
     return f"for a power of 0.8 it wants {one}, for 0.95 {other}"
+
+
+def _power_squared(answer: Answer, seed: int) -> str | None:
+    one, other = _number(answer, 0.2, 0.1, 0.8), _number(answer, 0.2, 0.1, 0.95)
+    seen = f"for a power of 0.8 it wants {one}, for 0.95 {other}: {other / one:.2f} times as many, not 1.66 times"
+    return None if other / one > 1.35 else seen
+
+
+def _two_sides(answer: Answer, seed: int) -> str | None:
+    found = _number(answer, 0.2, 0.1, 0.8)
+    one_sided = (1.645 + NormalDist().inv_cdf(0.8)) ** 2 * 0.29 / 0.01
+    seen = f"for 0.2, 0.1 and a power of 0.8 it wants {found}, the number for 1.645 standard errors"
+    return None if abs(found / one_sided - 1) > 0.03 else seen
 
 
 def _more_disagreement(answer: Answer, seed: int) -> str | None:
@@ -315,7 +343,7 @@ def _as_asked(answer: Answer, seed: int) -> str | None:
         if abs(found - power) > 0.055:
             return (
                 f"for {only_a}, {only_b} and a power of {power} it wants {n} prompts; with these 0 is excluded in "
-                f"{found:.0%} of all samples"
+                f"{found:.0%} of all samples: {n} is too {'many' if found > power else 'few'}"
             )
     return None
 
@@ -348,9 +376,17 @@ PROMPTS_NEEDED = Exercise(
             " Add the quantile of the power: NormalDist().inv_cdf(power).",
         ),
         Property(
+            "the standard errors are added, then squared", _power_squared,
+            "n goes with (1.96 + z)^2, z being the quantile of the power: is this sum squared?",
+        ),
+        Property(
+            "the interval of 95 % has two sides", _two_sides,
+            "It reaches 1.96 standard errors to each side; 1.645 leaves out 5 % on one side alone.",
+        ),
+        Property(
             "with that many, 0 is excluded as often as was asked", _as_asked,
-            "Tried with every number of disagreements that can occur. Is a factor missing, is the 95 % one of two "
-            "sides (1.96, not 1.645), did you count disagreements instead of prompts?",
+            "Tried with every number of disagreements that can occur. n depends on everything as it should, so what "
+            "is wrong is a constant: (1.96 + z)^2 times the variance of a prompt, over the difference squared, is all.",
         ),
     ),
     hints=(
