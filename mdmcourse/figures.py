@@ -88,7 +88,8 @@ def accuracy_bars(rows: Mapping[str, Sequence[float]], labels: Sequence[str], ch
         axis.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
     if chance is not None:
         axis.axhline(chance, color="black", linewidth=1, linestyle=":")
-        axis.annotate("chance", (len(labels) - 0.5, chance), xytext=(4, 0), textcoords="offset points", va="center")
+        right = ("axes fraction", "data")  # beside the line, not on it
+        axis.annotate("chance", (1, chance), xycoords=right, xytext=(4, 0), textcoords="offset points", va="center")
     axis.set_xticks(range(len(labels)), labels)
     axis.set(ylim=(0, 1.12), ylabel="share right")
     axis.legend(loc="upper left", bbox_to_anchor=(0, 1.22), ncols=len(rows))

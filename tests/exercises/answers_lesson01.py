@@ -20,6 +20,17 @@ def rest(table, i=0):
 # --- next_conditional
 
 
+def sums_over_no_axis(joint, prefix):
+    """With a full prefix the tuple of axes is empty, and PyTorch sums over all."""
+    part = joint[tuple(prefix)]
+    return normal(part.sum(dim=tuple(range(1, part.ndim))))
+
+
+def indexed_with_a_list(joint, prefix):
+    part = joint[prefix]
+    return normal(part.flatten(1).sum(1) if part.ndim > 1 else part)
+
+
 def next_in_place(joint, prefix):
     joint /= joint[tuple(prefix)].sum()
     return rest(joint[tuple(prefix)]).sum(1)
@@ -271,8 +282,11 @@ WRONG = {
             lambda joint, prefix: normal(joint[tuple(prefix)]), "it gives one number for each word",
         ),
         "one number for all": (
-            lambda joint, prefix: joint[tuple(prefix)].sum(), "it gives one number for each word",
+            lambda joint, prefix: joint[tuple(prefix)].sum(), "the axis of the next word is left",
         ),
+        "sum over dim=()": (sums_over_no_axis, "the axis of the next word is left"),
+        "indexed with a list": (indexed_with_a_list, "it takes the prefix as a list"),
+        "a list": (lambda joint, prefix: next_loop(joint, prefix).tolist(), "it gives a tensor"),
         "not divided": (lambda joint, prefix: rest(joint[tuple(prefix)]).sum(1), "it sums to 1"),
         "divided by the whole table": (
             lambda joint, prefix: rest(joint[tuple(prefix)]).sum(1) / joint.sum(), "it sums to 1",
@@ -303,6 +317,7 @@ WRONG = {
         "hidden words not summed over": (
             lambda joint, seen, i: normal(seen_part(joint, seen).squeeze()), "it gives one number for each word",
         ),
+        "a list": (lambda joint, seen, i: by_index(joint, seen, i).tolist(), "it gives a tensor"),
         "not divided": (lambda joint, seen, i: rest(seen_part(joint, seen), i).sum(1), "it sums to 1"),
         "the condition the wrong way round": (wrong_way_round, "it sums to 1"),
         "in-place change": (any_in_place, "neither the table nor seen is changed"),
@@ -325,6 +340,7 @@ WRONG = {
         "one number for all": (
             lambda raw, x, start: nll(raw, x, start).sum(), "it gives one number for each sequence",
         ),
+        "a list": (lambda raw, x, start: nll_loop(raw, x, start).tolist(), "it gives a tensor"),
         "one for each token": (nll, "it gives one number for each sequence"),
         "no softmax": (
             lambda raw, x, start: -picked(raw[:, start - 1 : -1], x[:, start:]).sum(1), ROW,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 
@@ -68,12 +70,21 @@ def changes_t(alpha, t):
     return (-slope(alpha, t) / (1 - alpha(t))).detach()
 
 
+def integral(mean_loss):
+    """Over 1,000 noise levels: k masks have a binomial distribution, their losses are weighted with 1/t."""
+    n, t = len(mean_loss), (torch.arange(1000) + 0.5) / 1000
+    k = torch.arange(1, n + 1)
+    ways = torch.tensor([math.comb(n, int(each)) for each in k])
+    share = ways * t[:, None] ** k * (1 - t[:, None]) ** (n - k)
+    return (share * k * mean_loss / t[:, None]).sum(dim=1)[2:].sum() / 1000
+
+
 ENDS = "it is 1 if nothing is masked at s, and 0 if no time passes"
 GUESS = "with a model that guesses it is n log(words)"
 WRONG = {
     "forward_mask": {
         "time reversed": (time_reversed, "nothing is masked at t = 0, everything at t = 1"),
-        "one coin for a whole row": (one_coin_a_row, "in sequence n a share of t[n] is masked"),
+        "one coin for a whole row": (one_coin_a_row, "the tokens of a sequence do not all go together"),
         "the same coins for every row": (same_coins_for_every_row, "each token has a coin of its own"),
         "a fixed seed": (fixed_seed, "two calls differ"),
         "in-place change": (in_place, "the input is not changed"),
@@ -83,15 +94,20 @@ WRONG = {
         "booleans for tokens": (gives_the_mask, "it gives token ids of the shape of x"),
     },
     "unmask_probability": {
-        "no condition": (lambda s, t: s - t, ENDS),
-        "staying masked": (lambda s, t: (1 - s) / (1 - t), ENDS),
-        "the forward step": (lambda s, t: 1 - t / s, ENDS),
-        "times swapped": (lambda s, t: (t - s) / (1 - s), ENDS),
+        "no condition": (lambda s, t: s - t, "the condition is divided by"),
+        "staying masked": (lambda s, t: (1 - s) / (1 - t), "it is the probability of coming back"),
+        "the forward step": (lambda s, t: 1 - t / s, "it is a step back"),
+        "times swapped": (lambda s, t: (t - s) / (1 - s), "s is the earlier time"),
         "divided by 1 - alpha_s": (
-            lambda s, t: (s - t) / (1 - s), ENDS,
+            lambda s, t: (s - t) / (1 - s), "the condition is at time t",
         ),
+        "alpha_s": (lambda s, t: s, "the two events depend on each other"),
+        "as if independent, not divided": (
+            lambda s, t: s * (1 - t), "there at s and masked at t is not a product",
+        ),
+        "alpha_t for 1 - alpha_t": (lambda s, t: (s - t) / t, ENDS),
         "squared": (lambda s, t: ((s - t) / (1 - t)) ** 2, "it is the share that one counts"),
-        "alpha for t": (lambda s, t: torch.where(s > t, s, 0), "it is the share that one counts"),
+        "alpha for t": (lambda s, t: torch.where(s > t, s, 0), "the two events depend on each other"),
     },
     "loss_weight": {
         "sign": (lambda alpha, t: slope(alpha, t) / (1 - alpha(t)), "it is 1/t for the linear schedule"),
@@ -100,7 +116,16 @@ WRONG = {
         "1/t for all": (lambda alpha, t: 1 / t, "it is right for alpha = 1 - t^p"),
         "1/(1 - alpha)": (lambda alpha, t: 1 / (1 - alpha(t)), "it is right for alpha = 1 - t^p"),
         "one-sided, a wide step": (
-            lambda alpha, t: -(alpha(t + 0.05) - alpha(t)) / 0.05 / (1 - alpha(t)), "it is right for alpha = 1 - t^p",
+            lambda alpha, t: -(alpha(t + 0.05) - alpha(t)) / 0.05 / (1 - alpha(t)), "the slope is exact enough",
+        ),
+        "one-sided, h = .01": (
+            lambda alpha, t: -(alpha(t + 0.01) - alpha(t)) / 0.01 / (1 - alpha(t)), "the slope is exact enough",
+        ),
+        "rounding, h = 1e-7": (
+            lambda alpha, t: -(alpha(t + 1e-7) - alpha(t)) / 1e-7 / (1 - alpha(t)), "it is right in single precision",
+        ),
+        "cosine's weight for all": (
+            lambda alpha, t: torch.pi / 2 / torch.tan(torch.pi / 2 * t), "it is 1/t for the linear schedule",
         ),
         "changes t": (changes_t, "t is left as it was"),
     },
@@ -128,11 +153,12 @@ WRONG = {
     "bound_by_count": {
         "mean": (lambda losses: losses.mean(), GUESS),
         "times the number of masks": (
-            lambda losses: (losses * torch.arange(1, len(losses) + 1)).sum(), GUESS,
+            lambda losses: (losses * torch.arange(1, len(losses) + 1)).sum(), "it is not more than n tokens cost",
         ),
         "1/k": (
             lambda losses: (losses / torch.arange(1, len(losses) + 1)).sum(), GUESS,
         ),
+        "a numerical integral": (integral, "it is exact"),
         "the last left out": (lambda losses: losses[:-1].sum(), "with one token it is the token's loss"),
         "everything masked": (lambda losses: len(losses) * losses[-1], "each number of masks counts once"),
         "one mask": (lambda losses: len(losses) * losses[0], "each number of masks counts once"),

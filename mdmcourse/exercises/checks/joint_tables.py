@@ -33,9 +33,14 @@ def _words(seed: int, count: int, words: int) -> list[int]:
     return torch.randint(words, (count,), generator=generator(seed + 1000)).tolist()
 
 
+A_TENSOR = "it gives a tensor"
 ONE_A_WORD = "it gives one number for each word"
 SUMS_TO_1 = "it sums to 1"
 UNCHANGED = "the table is not changed"
+
+
+def _no_tensor(found: Any) -> str | None:
+    return None if isinstance(found, Tensor) else f"it gave a {type(found).__name__}"
 
 
 def _distribution(found: Any, words: int, given: str) -> str | None:
@@ -50,6 +55,31 @@ def _total(found: Tensor, given: str) -> str | None:
 
 
 # --- next_conditional
+
+
+def _next_tensor(answer: Answer, seed: int) -> str | None:
+    return _no_tensor(answer(_joint(3, 4, seed), _words(seed, 1, 4)))
+
+
+def _next_list(answer: Answer, seed: int) -> str | None:
+    """Is it right if the prefix comes as a tuple, and only then?"""
+    joint, prefix = _joint(3, 4, seed), _words(seed, 2, 4)
+    expected = _counted(joint, dict(enumerate(prefix)), 2)
+
+    def wrong(given: Any) -> str | None:
+        try:
+            return differs(answer(joint.clone(), given), expected, f"for the prefix {given}")
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            return f"for the prefix {given}: {error}"
+
+    of_list = wrong(list(prefix))
+    return f"{of_list}; with a tuple it is right" if of_list and wrong(tuple(prefix)) is None else None
+
+
+def _next_all_summed(answer: Answer, seed: int) -> str | None:
+    joint, prefix = _joint(3, 4, seed), _words(seed, 2, 4)
+    found = answer(joint.clone(), list(prefix))
+    return f"for the full prefix {prefix} it gave a single number" if found.shape == () else None
 
 
 def _next_shape(answer: Answer, seed: int) -> str | None:
@@ -100,6 +130,17 @@ NEXT_CONDITIONAL = Exercise(
     difficulty=1,
     reference=answers.next_conditional,
     properties=(
+        Property(A_TENSOR, _next_tensor, "Return a tensor: torch.stack or torch.tensor makes one of a list."),
+        Property(
+            "it takes the prefix as a list", _next_list,
+            "joint[prefix] with a list picks several entries of the first axis. joint[tuple(prefix)] takes one word "
+            "for each axis.",
+        ),
+        Property(
+            "the axis of the next word is left", _next_all_summed,
+            "Everything was summed: in PyTorch sum(dim=()) sums over all axes. With the full prefix only the axis of "
+            "the next word is left, and nothing is to be summed.",
+        ),
         Property(
             ONE_A_WORD, _next_shape,
             "The words that come after the next one are still in the table: sum over all of them.",
@@ -128,6 +169,10 @@ NEXT_CONDITIONAL = Exercise(
 
 
 # --- any_conditional
+
+
+def _any_tensor(answer: Answer, seed: int) -> str | None:
+    return _no_tensor(answer(_joint(3, 4, seed), {2: _words(seed, 1, 4)[0]}, 0))
 
 
 def _any_shape(answer: Answer, seed: int) -> str | None:
@@ -189,6 +234,7 @@ ANY_CONDITIONAL = Exercise(
     difficulty=2,
     reference=answers.any_conditional,
     properties=(
+        Property(A_TENSOR, _any_tensor, "Return a tensor: torch.stack or torch.tensor makes one of a list."),
         Property(ONE_A_WORD, _any_shape, "Sum over every position that is neither seen nor asked for."),
         Property(
             SUMS_TO_1, _any_total,

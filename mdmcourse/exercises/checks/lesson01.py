@@ -22,6 +22,12 @@ def _scores(seed: int, batch: int = 3, length: int = 6, vocab: int = 9) -> tuple
     return 2 * raw, torch.randint(vocab, (batch, length), generator=generator(seed + 500))
 
 
+def _nll_tensor(answer: Answer, seed: int) -> str | None:
+    raw, x = _scores(seed)
+    found = answer(raw.clone(), x.clone(), 2)
+    return None if isinstance(found, Tensor) else f"it gave a {type(found).__name__}"
+
+
 def _nll_shape(answer: Answer, seed: int) -> str | None:
     raw, x = _scores(seed)
     found = answer(raw.clone(), x.clone(), 2)
@@ -86,6 +92,7 @@ SEQUENCE_NLL = Exercise(
     difficulty=2,
     reference=answers.sequence_nll,
     properties=(
+        Property("it gives a tensor", _nll_tensor, "Return a tensor: torch.stack or torch.tensor makes one of a list."),
         Property(
             "it gives one number for each sequence", _nll_shape,
             "Sum over positions (dim=1), and not over the batch.",
