@@ -332,11 +332,11 @@ def test_the_shipped_results_are_those_of_the_shipped_weights():
     assert abs(statistics.mean(shared) - unit["statistics"]["overlap/mdm"]) < 0.02
 
 
-@pytest.mark.parametrize("file", sorted((data_dir() / "studies").glob("*.toml")), ids=lambda file: file.stem)
-def test_a_shipped_plan_can_be_read_and_its_results_judged(file):
-    plan = load_plan(file)
-    if not results_file(plan.name).exists():
-        pytest.skip("it needs models that are not shipped, and has not been run")
-    assert results_file(plan.name).stat().st_size < 5e6
-    found = verdicts(plan, load_results(plan))
-    assert len(found) == len(plan.groups) * len(plan.findings)
+def test_shipped_plans_can_be_read_and_results_judged():
+    """A plan without results needs models that are not shipped, and has not been run."""
+    plans = [load_plan(file) for file in sorted((data_dir() / "studies").glob("*.toml"))]
+    run = [plan for plan in plans if results_file(plan.name).exists()]
+    assert "toys" in [plan.name for plan in run]
+    for plan in run:
+        assert results_file(plan.name).stat().st_size < 5e6
+        assert len(verdicts(plan, load_results(plan))) == len(plan.groups) * len(plan.findings)
