@@ -28,6 +28,7 @@ from mdmcourse.models.reading import LanguageModel
 from mdmcourse.models.registry import entry
 from mdmcourse.paths import data_dir
 from mdmcourse.storage import write_text
+from mdmcourse.study.circuits import without_nan
 from mdmcourse.study.plan import Group, StudyPlan
 from mdmcourse.study.unit import Material, measure
 from mdmcourse.tasks import get_task
@@ -183,7 +184,7 @@ def _hash_of_prompts(*each: Prompts) -> str:
 
 
 def _text(value: Any) -> str:
-    return json.dumps(_rounded(value), indent=1, allow_nan=False) + "\n"
+    return json.dumps(_rounded(without_nan(value)), indent=1, allow_nan=False) + "\n"
 
 
 def _rounded(value: Any) -> Any:
@@ -192,7 +193,7 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_rounded(each) for each in value]
     if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}") if value == value and abs(value) != float("inf") else None
+        return float(f"{value:.{DIGITS}g}")
     return value
 
 
