@@ -9,6 +9,7 @@ import torch
 
 from mdmcourse import load_pair, sample_arm, sample_mdm
 from mdmcourse.circuits import activation_patching, attribute, compare, faithfulness_curve
+from mdmcourse.lens import attention_patterns, logit_lens
 from mdmcourse.tasks import get_task
 from mdmcourse.widgets import (
     AttentionViewer,
@@ -75,30 +76,6 @@ def traces(pair: Any) -> dict[str, Any]:
     }
 
 
-@torch.no_grad()
-def attention(model: Any, tokens: Any) -> Any:
-    """[layer, head, query, key] of one sequence."""
-    decoder = model.decoder
-    before = decoder.config._attn_implementation
-    decoder.set_attn_implementation("eager")  # the others do not say what they attend to
-    found = decoder(**model.inputs(tokens), output_attentions=True, use_cache=False).attentions
-    decoder.set_attn_implementation(before)
-    return torch.cat(found)
-
-
-@torch.no_grad()
-def lens(model: Any, tokens: Any) -> Any:
-    """[layer, pos, vocab] of one sequence, aligned: what the stream says after each layer."""
-    found: list[Any] = []
-    decoder = model.decoder
-    states = decoder(**model.inputs(tokens), output_hidden_states=True, use_cache=False).hidden_states
-    for at, state in enumerate(states):
-        normed = state if at == len(states) - 1 else decoder.base_model.norm(state)  # the last one is normed already
-        logits = decoder.get_output_embeddings()(normed)[0]
-        found.append(torch.cat([torch.full_like(logits[:1], torch.nan), logits[:-1]]) if model.shift else logits)
-    return torch.stack(found)
-
-
 def words(tokenizer: Any, tokens: Any) -> list[str]:
     return [tokenizer.decode([token]) for token in tokens.tolist()]
 
@@ -124,7 +101,7 @@ def collect() -> Data:
     return Data(
         pair.arm.tokenizer,
         tokens={title: words(pair.arm.tokenizer, given.clean[0]) for title in both},
-        attention={title: attention(model, given.clean[:1]) for title, model in both.items()},
+        attention={title: attention_patterns(model, given.clean[:1])[:, 0] for title, model in both.items()},
         prompts=given,
         patchings={
             "residual": {title: activation_patching(model, given) for title, model in both.items()},
@@ -136,7 +113,7 @@ def collect() -> Data:
             },
         },
         shift=shift,
-        lens={title: lens(model, given.clean[:1]) for title, model in both.items()},
+        lens={title: logit_lens(model, given.clean[:1])[:, 0] for title, model in both.items()},
         follow={"answer": int(given.answer[0]), "distractor": int(given.distractor[0])},
         **by_step(pair),
         traces=traces(pair),
@@ -152,7 +129,7 @@ def by_step(pair: Any) -> dict[str, Any]:
     trace = sample_mdm(pair.mdm, masked)
     states = [state.masked_fill(state < 0, pair.mdm.mask_id) for state in trace.tokens[:-1]]
     return {
-        "steps": {"MDM": torch.stack([attention(pair.mdm, state) for state in states])},
+        "steps": {"MDM": torch.stack([attention_patterns(pair.mdm, state)[:, 0] for state in states])},
         "tokens_of_steps": {"MDM": [words(pair.arm.tokenizer, state[0]) for state in states]},
     }
 
