@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -147,11 +148,24 @@ def test_two_processes_find_the_same(study, tmp_path):
 
 def test_a_unit_that_was_cut_short_is_named(study, tmp_path):
     plan = load_plan(study[0])
-    folder = tmp_path / "studies" / f"{plan.name}-{plan.sha256[:8]}"
+    run = next((study[0].parent / "runs").rglob("toy-chain-0-ioi-*.json"))
+    folder = tmp_path / "studies" / plan.name
     folder.mkdir(parents=True)
-    (folder / "toy-chain-0-ioi.json").write_text('{"group": "cha')
+    (folder / run.name).write_text(run.read_text()[:20])
     with pytest.raises(CheckpointError, match="toy-chain-0-ioi"):
         run_study(plan, runs=tmp_path, out=tmp_path / "results.json")
+
+
+def test_a_plan_that_grew_costs_what_is_new(study, tmp_path):
+    plan, said = load_plan(study[0]), []
+    shutil.copytree(study[0].parent / "runs", tmp_path / "runs")
+    changed = replace(plan, resamples=plan.resamples + 1)
+    grown = replace(plan, findings=(), groups=(*plan.groups, replace(plan.groups[0], title="once more", seeds=(1,))))
+    run_study(grown, runs=tmp_path / "runs", out=tmp_path / "grown.json", say=said.append)
+    assert len(said) == len(plan.groups[0].tasks)
+    assert all("once more, seed 1" in line for line in said)
+    run_study(changed, runs=tmp_path / "runs", out=tmp_path / "changed.json", say=said.append)
+    assert len(said) == 3 * len(plan.groups[0].tasks)
 
 
 def test_results_of_another_plan_are_refused(study, tmp_path):

@@ -1,7 +1,8 @@
 """Running a study: unit after unit, each stored when it is done, and one file of results in the end.
 
-A unit is a pair, a seed and a task. What is done is kept in `runs/`: attributions batch by batch, units whole. So a run
-that is killed, at any moment, goes on from there and ends with the same file.
+A unit is a pair, a seed and a task. What is done is kept in `runs/`: attributions batch by batch, units whole, each
+under what it depends on. So a run that is killed, at any moment, goes on from there and ends with the same file; and a
+plan to which a seed, a pair or a criterion was added costs what is new.
 
 Started under `accelerate launch` or `torchrun`, the prompts of every attribution are divided among the processes.
 """
@@ -52,17 +53,17 @@ def run_study(
     unit in `runs` that is damaged.
     """
     out = out or results_file(plan.name)
-    folder = runs / "studies" / f"{plan.name}-{plan.sha256[:8]}"
     for group, seed, _ in plan.units:
         _need(group, seed)
     stored = []
     for number, (group, seed, task) in enumerate(plan.units, start=1):
-        file = folder / f"{group.pair}-{seed}-{task}.json"
+        folder = runs / "studies" / plan.name / f"{group.pair}-{seed}-{task}-{_key(plan, group, seed)}"
+        file = folder.with_suffix(".json")
         if file.exists():
             stored.append(_read(file))
             continue
         say(f"{number} of {len(plan.units)}: {group.title}, seed {seed}, {task}")
-        unit = run_unit(plan, group, seed, task, folder / f"{group.pair}-{seed}-{task}", device)
+        unit = run_unit(plan, group, seed, task, folder, device)
         if int(os.environ.get("RANK", "0")) == 0:
             write_text(file, _text(unit))
         stored.append(json.loads(_text(unit)))
@@ -89,8 +90,7 @@ def run_unit(
     seeded = {"seed": seed} if "seeds" in entry("pairs", group.pair) else {}
     pair = load_pair(group.pair, weights=group.weights, device=device, dtype=dtype, **seeded)  # type: ignore[arg-type]
     members: dict[str, LanguageModel] = dict(pair.members)
-    if len(group.seeds) > 1:
-        beside = group.seeds[(group.seeds.index(seed) + 1) % len(group.seeds)]
+    if (beside := _beside(group, seed)) is not None:
         members["other-arm"] = load_pair(group.pair, beside, device=device).arm
     mask_id = pair.mdm.mask_id if pair.mdm.mask_id < pair.arm.vocab_size else 0
     found_on, tested_on = _prompts(task, pair.arm, plan.prompts, mask_id)
@@ -159,6 +159,18 @@ def _prompts(task: str, arm: LanguageModel, n: int, mask_id: int) -> tuple[Promp
     """Held-out prompts in two halves for the scores, and others to test them on."""
     drawn = get_task(task).prompts(arm.tokenizer, 3 * n, mask_id=mask_id)
     return drawn.select(slice(0, 2 * n)), drawn.select(slice(2 * n, 3 * n))
+
+
+def _beside(group: Group, seed: int) -> int | None:
+    """The seed of the other ARM that a unit's is held against: the next one."""
+    return group.seeds[(group.seeds.index(seed) + 1) % len(group.seeds)] if len(group.seeds) > 1 else None
+
+
+def _key(plan: StudyPlan, group: Group, seed: int) -> str:
+    """Changes with everything in a plan that a unit of this pair and seed depends on."""
+    settings = (plan.prompts, plan.steps, plan.share, plan.shares, plan.resamples, plan.dtype)
+    about = (group.title, group.tasks, group.local, group.global_, group.weights, _beside(group, seed))
+    return hashlib.sha256(repr((settings, about)).encode()).hexdigest()[:8]
 
 
 def _need(group: Group, seed: int) -> None:
