@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 from circuits_helpers import MASK, READINGS, random_prompts
@@ -14,6 +16,7 @@ from mdmcourse.lens import (
     answer_lens,
     attention_distance,
     attention_patterns,
+    component_lens,
     direct_attribution,
     logit_lens,
     neuron_activations,
@@ -108,6 +111,69 @@ def test_a_source_says_what_is_lost_without_it(family):
 
 
 @every_reading
+def test_a_component_alone_says_what_its_own_output_says(family, reading):
+    """A head and an MLP, read by hooks of this test's own, through the library's own norm and embedding."""
+    decoder = tiny_decoder(family)
+    model, prompts = READINGS[reading](decoder), random_prompts(5)
+    blocks = decoder.transformer.h if family == "gpt2" else decoder.model.layers
+    norm = decoder.transformer.ln_f if family == "gpt2" else decoder.model.norm
+    out = blocks[1].attn.c_proj if family == "gpt2" else blocks[1].self_attn.o_proj
+    seen = {}
+    hooks = [
+        out.register_forward_pre_hook(lambda module, args: seen.update(heads=args[0].detach())),
+        blocks[0].mlp.register_forward_hook(lambda module, args, output: seen.update(mlp=output.detach())),
+        norm.register_forward_pre_hook(lambda module, args: seen.update(stream=args[0].detach())),
+    ]
+    target_logits(model, prompts.clean, prompts.target)
+    for hook in hooks:
+        hook.remove()
+    rows, at = torch.arange(5), prompts.target - 1
+    heads, graph = decoder.config.num_attention_heads, Graph.of(model)
+    width = seen["heads"].shape[-1] // heads
+    weight = out.weight.detach() if family == "gpt2" else out.weight.detach().T
+    alone = {
+        graph.heads_of(1).start + 1: (
+            seen["heads"] @ (torch.arange(len(weight)) // width == 1).diag().float() @ weight
+        ),
+        graph.mlp_of(0): seen["mlp"],
+    }
+    eps = getattr(norm, "eps", None) or norm.variance_epsilon
+
+    def spread(x):
+        x = x - x.mean(dim=-1, keepdim=True) if family == "gpt2" else x
+        return x, (x.square().mean(dim=-1, keepdim=True) + eps).sqrt()
+
+    for divide_by in ("whole", "own"):
+        found = component_lens(model, prompts, divide_by, batch_size=2)
+        assert found.probability.shape == (graph.n_sources, 5)
+        for row, output in alone.items():
+            x, own = spread(output[rows, at])
+            size = own if divide_by == "own" else spread(seen["stream"][rows, at])[1]
+            ready = x / size * norm.weight.detach()
+            if family == "gpt2" and divide_by == "own":
+                ready = ready + norm.bias.detach()
+            logits = ready @ decoder.get_output_embeddings().weight.detach().T
+            difference = logits[rows, prompts.answer] - logits[rows, prompts.distractor]
+            if reading != "arm":
+                logits[:, MASK] = -torch.inf
+            p = logits.softmax(dim=-1)
+            torch.testing.assert_close(found.probability[row], p[rows, prompts.answer], rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(found.entropy[row], torch.special.entr(p).sum(dim=-1), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(found.logit_diff[row], difference, rtol=1e-4, atol=1e-5)
+            order = logits.argsort(dim=-1, descending=True)
+            assert torch.equal(found.rank[row], (order == prompts.answer[:, None]).int().argmax(dim=-1))
+
+
+@every_reading
+def test_components_divided_by_the_whole_are_direct_attribution(family, reading):
+    model, prompts = READINGS[reading](tiny_decoder(family)), random_prompts(5)
+    found = component_lens(model, prompts, batch_size=2).logit_diff
+    torch.testing.assert_close(found.T, direct_attribution(model, prompts), rtol=1e-4, atol=1e-5)
+    with pytest.raises(InputError, match="divide_by='both'"):
+        inspect.unwrap(component_lens)(model, prompts, "both")  # as without checks of types
+
+
+@every_reading
 def test_patterns_sum_to_one_and_see_what_may_be_seen(family, reading):
     model, tokens = READINGS[reading](tiny_decoder(family)), random_prompts().clean
     before = model.decoder.config._attn_implementation
@@ -155,7 +221,7 @@ def test_hooks_are_gone_after_an_error(family):
     model, prompts = READINGS["arm"](tiny_decoder(family)), random_prompts(4)
     with pytest.raises(InputError, match="one number a prompt"):
         skip_layers(model, prompts, lambda logits, prompts, clean: logits)
-    for instrument in (answer_lens, direct_attribution, neuron_activations, skip_layers):
+    for instrument in (answer_lens, component_lens, direct_attribution, neuron_activations, skip_layers):
         with pytest.raises(InputError, match="no prompts"):
             instrument(model, prompts.select(slice(0, 0)))
     hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.decoder.modules()]

@@ -53,7 +53,8 @@ def logit_lens(model: LanguageModel, tokens: Int[Tensor, "batch pos"]) -> Float[
 
 @dataclass(frozen=True)
 class AnswerLens:
-    """What the logit lens shows of the answer, at the position that predicts it.
+    """What the logit lens shows of the answer, at the position that predicts it: one row for each place of the residual
+    stream (`answer_lens`), or for each source alone (`component_lens`).
 
     Attributes
     ----------
@@ -80,18 +81,21 @@ def answer_lens(model: LanguageModel, prompts: Prompts, batch_size: int = 64) ->
     for part in batches(prompts, batch_size, model):
         stream = residual_stream(model, part.clean)[:, torch.arange(len(part)), part.target - int(model.shift)]
         logits = model._forbid(head(normed(norm, stream))).float()
-        answer = logits.gather(-1, part.answer.expand(len(logits), -1)[..., None])
-        distractor = logits.gather(-1, part.distractor.expand(len(logits), -1)[..., None])
-        log_p = logits.log_softmax(dim=-1)
-        found.append(
-            (
-                (answer - logits.logsumexp(dim=-1, keepdim=True)).exp()[..., 0],
-                (logits > answer).sum(dim=-1),
-                -(log_p.exp() * log_p).sum(dim=-1),
-                (answer - distractor)[..., 0],
-            )
-        )
+        found.append(of_answer(logits, part))
     return AnswerLens(*(torch.cat(column, dim=1).cpu() for column in zip(*found, strict=True)))
+
+
+def of_answer(logits: Float[Tensor, "place batch vocab"], prompts: Prompts) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The fields of `AnswerLens`, each [place, batch]. Logits are those of the analysed token."""
+    answer = logits.gather(-1, prompts.answer.expand(len(logits), -1)[..., None])
+    distractor = logits.gather(-1, prompts.distractor.expand(len(logits), -1)[..., None])
+    log_p = logits.log_softmax(dim=-1)
+    return (
+        (answer - logits.logsumexp(dim=-1, keepdim=True)).exp()[..., 0],
+        (logits > answer).sum(dim=-1),
+        -(log_p.exp() * log_p).sum(dim=-1),
+        (answer - distractor)[..., 0],
+    )
 
 
 def batches(prompts: Prompts, batch_size: int, model: LanguageModel) -> Iterator[Prompts]:
