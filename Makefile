@@ -48,12 +48,15 @@ $(VENV)/.book: $(VENV)/.test
 lab: $(VENV)/.lab
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --port=$(PORT) $(ALLOW_ROOT) --LabApp.default_url=/lab/tree/lessons/00_start_here.ipynb $(ARGS)
 
+# One process a core, and one thread in each: the models are tiny, and threads would only wait for one another.
+test: export OMP_NUM_THREADS = 1
+test: JOBS = -n logical --dist loadgroup
 test: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(ARGS)
-	MDMCOURSE_PROGRESS=$(CURDIR)/$(VENV)/progress.json $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=120 lessons
+	$(BIN)/python -m pytest $(JOBS) $(ARGS)
+	MDMCOURSE_PROGRESS=$(CURDIR)/$(VENV)/progress.json $(BIN)/python -m pytest $(JOBS) --nbval-lax --nbval-current-env --nbval-cell-timeout=120 lessons
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check --fix .

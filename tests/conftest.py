@@ -19,8 +19,12 @@ def pytest_configure() -> None:
     torch.set_num_threads(1)  # the models are tiny: threads would only wait for one another
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        # Several processes share out files, not tests: those of one file share what is costly to make.
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
         for name in MARKED.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker(MARKED[name])
 
