@@ -45,9 +45,10 @@ def run_study(
     out: Path | None = None,
     device: str | None = None,
     say: Callable[[str], None] = lambda line: None,
+    progress: bool = True,
 ) -> Path:
     """Run what of a plan has not been run yet, and write the results; returns their file, by default
-    `data/studies/results/NAME.json`.
+    `data/studies/results/NAME.json`. `say` is told which unit begins; `progress` shows a bar for each attribution.
 
     Raises what loading a pair raises (before anything is computed, if a pair is not there), and CheckpointError for a
     unit in `runs` that is damaged.
@@ -63,7 +64,7 @@ def run_study(
             stored.append(_read(file))
             continue
         say(f"{number} of {len(plan.units)}: {group.title}, seed {seed}, {task}")
-        unit = run_unit(plan, group, seed, task, folder, device)
+        unit = run_unit(plan, group, seed, task, folder, device, progress)
         if int(os.environ.get("RANK", "0")) == 0:
             write_text(file, _text(unit))
         stored.append(json.loads(_text(unit)))
@@ -82,7 +83,13 @@ def run_study(
 
 
 def run_unit(
-    plan: StudyPlan, group: Group, seed: int, task: str, folder: Path, device: str | None = None
+    plan: StudyPlan,
+    group: Group,
+    seed: int,
+    task: str,
+    folder: Path,
+    device: str | None = None,
+    progress: bool = True,
 ) -> dict[str, Any]:
     """Measure one unit. `folder` keeps its attributions until it is done."""
     started = time.monotonic()
@@ -96,7 +103,7 @@ def run_unit(
     found_on, tested_on = _prompts(task, pair.arm, plan.prompts, mask_id)
     scores = {
         name: attribute(
-            model, found_on, steps=plan.steps, keep_prompts=True, save_to=folder / f"{name}.safetensors", progress=True
+            model, found_on, steps=plan.steps, keep_prompts=True, save_to=folder / f"{name}.safetensors", progress=progress
         )
         for name, model in members.items()
     }
