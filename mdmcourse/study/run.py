@@ -103,7 +103,12 @@ def run_unit(
     found_on, tested_on = _prompts(task, pair.arm, plan.prompts, mask_id)
     scores = {
         name: attribute(
-            model, found_on, steps=plan.steps, keep_prompts=True, save_to=folder / f"{name}.safetensors", progress=progress
+            model,
+            found_on,
+            steps=plan.steps,
+            keep_prompts=True,
+            save_to=folder / f"{name}.safetensors",
+            progress=progress,
         )
         for name, model in members.items()
     }
