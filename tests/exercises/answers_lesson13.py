@@ -50,6 +50,12 @@ def zero_is_nothing(low, high, at_least=None, at_most=None):
     return "open"
 
 
+def zero_is_the_other_side(low, high, at_least=None, at_most=None):
+    if at_least:
+        return "met" if low >= at_least else "contradicted" if high < at_least else "open"
+    return "met" if high <= at_most else "contradicted" if low > at_most else "open"
+
+
 def what_is_left_is_contradicted(low, high, at_least=None, at_most=None):
     if at_least is not None:
         return "met" if low >= at_least else "open" if low < at_least <= high else "contradicted"
@@ -204,6 +210,7 @@ WRONG = {
         "nothing is ever contradicted": (never_contradicted, "an interval on the wrong side is contradicted"),
         "at_most like at_least": (one_direction, "at_most looks to the other side"),
         "0 taken for no number": (zero_is_nothing, "0 is a number like any other"),
+        "0 taken for no number, and no other": (zero_is_the_other_side, "0 is a number like any other"),
         "no interval is contradicted": (what_is_left_is_contradicted, "without an interval it is open"),
         "true or false": (a_truth_value, "an interval on the right side is met"),
     },
@@ -304,7 +311,7 @@ WRONG = {
             "the ARM that gave the threshold does not judge it",
         ),
         "one ARM": (changed(("[3, 4, 5, 6, 7]", "[3]")), "there are several ARMs"),
-        "one ARM twice": (changed(("[3, 4, 5, 6, 7]", "[3, 4]")), "there are several ARMs"),
+        "two ARMs": (changed(("[3, 4, 5, 6, 7]", "[3, 4]")), "there are several ARMs"),
     },
 }
 
