@@ -28,11 +28,12 @@ def within(seconds: float, call: Callable[[], T]) -> T:
     through: that works on every operating system and in every thread, which a signal does not. A single call into
     compiled code is waited for.
     """
-    caller, gate = ctypes.c_ulong(threading.get_ident()), threading.Lock()
+    caller, ready, gate = ctypes.c_ulong(threading.get_ident()), threading.Lock(), threading.Lock()
     watching, ended = [True], []
     raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
     def watch() -> None:
+        ready.acquire()  # not while the caller still starts this thread: nothing there could take the blow
         pause = seconds
         while not gate.acquire(timeout=pause):
             if watching[0]:
@@ -40,9 +41,11 @@ def within(seconds: float, call: Callable[[], T]) -> T:
             pause = 0.05
         ended.append(True)
 
+    ready.acquire()
     gate.acquire()
     threading.Thread(target=watch, daemon=True).start()
     try:
+        ready.release()
         return call()
     finally:
         # TimeUp may strike anywhere in here too, so there are no locks that it could leave locked: `threading.Event`

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from functools import partial
 from typing import Any
@@ -128,15 +129,21 @@ def test_a_time_limit_never_strikes_afterwards():
             pass
         return "done"
 
-    outcomes = []
+    outcomes, threads = [], threading.active_count()
     for n in range(200):
         try:
             outcomes.append(within(0.002, partial(busy, time.perf_counter() + 0.002 + (n % 5 - 2) * 2e-4)))
         except TimeUp:
             outcomes.append("stopped")
+    for _ in range(200):  # over before it begins: nothing strikes while the watch is still being set up
+        try:
+            outcomes.append(within(0.0, lambda: "done"))
+        except TimeUp:
+            outcomes.append("stopped")
     sum(range(100_000))
     time.sleep(0.1)
-    assert len(outcomes) == 200
+    assert len(outcomes) == 400
+    assert threading.active_count() == threads
 
 
 def test_random_numbers_gradients_and_prints_are_put_back(capsys: pytest.CaptureFixture[str]):
