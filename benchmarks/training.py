@@ -41,7 +41,7 @@ def main() -> None:
     header()
     tokenizer = toy_tokenizer()
     for name, recipe in RECIPES.items():
-        sequences = training_sequences(recipe)
+        sequences = training_sequences(recipe, "mdm")
         config = TrainConfig(steps=STEPS, learning_rate=1e-4, log_every=STEPS)
         generator = torch.Generator().manual_seed(0)
         batches = [

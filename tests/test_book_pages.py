@@ -6,6 +6,8 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+from mdmcourse.study.verdicts import judge_criterion
+
 BOOK = Path(__file__).parents[1] / "book"
 
 
@@ -34,19 +36,36 @@ def test_what_studies_found_stands_in_the_book_and_in_readme() -> None:
 
 
 def test_readme_says_in_words_what_the_criteria_say() -> None:
-    """Of toys with 8 layers: fewer shared edges on both tasks alike, work later, more edges on the global task
-    only, and the ARM's circuit doing most of the work."""
+    """Of toys with 8 layers: fewer shared edges on both tasks alike, work later, the ARM's circuit doing most of the
+    work; more edges on the global task by three ARMs, and open by five."""
     module = script("make_study")
     plan = next(plan for plan in module.plans() if plan.name == "toys")
     results = module.load_results(plan)
     title = plan.groups[0].title
-    found = {
-        verdict.finding.name: verdict.criteria for verdict in module.verdicts(plan, results) if verdict.group == title
-    }
-    fewer_local, fewer_global, as_many = found["F1"][0], found["F2"][0], found["F2"][1]
+    found = {(verdict.group, verdict.finding.name): verdict.criteria for verdict in module.verdicts(plan, results)}
+    fewer_local, fewer_global, as_many = found[title, "F1"][0], *found[title, "F2"][:2]
     assert max(fewer_local.high, fewer_global.high) < 0
     assert as_many.low < 0 < as_many.high
-    assert found["F3"][0].low > 0
-    assert [each.state for each in found["F4"][:2]] == ["met", "open"]
-    units = [unit["statistics"] for unit in results["units"] if unit["group"] == title]
-    assert min(statistics["cross/mdms"] for statistics in units) > 0.5
+    assert found[title, "F3"][0].low > 0
+    units = [unit for unit in results["units"] if unit["group"] == title]
+    assert min(unit["statistics"]["cross/mdms"] for unit in units) > 0.5
+    more_edges = found[title, "F4"][0]
+    assert len(more_edges.each) == 5
+    assert more_edges.state == "open"
+    assert judge_criterion(more_edges.criterion, [unit for unit in units if unit["seed"] < 3]).state == "met"
+    never_saw = next(group.title for group in plan.groups if group.pair == "toy-countdown-new")
+    no_fewer = found[never_saw, "F2"][0]
+    assert no_fewer.low < 0 < no_fewer.high
+
+
+def test_readme_says_in_words_what_was_found_of_smollm2() -> None:
+    """Work later on the global task, over more edges on both."""
+    module = script("make_study")
+    plan = next(plan for plan in module.plans() if plan.name == "smollm2")
+    local, global_ = (group.title for group in plan.groups)
+    found = {
+        (verdict.group, verdict.finding.name): verdict.criteria
+        for verdict in module.verdicts(plan, module.load_results(plan))
+    }
+    assert min(judged.low for judged in found[global_, "F3"]) > 0
+    assert found[global_, "F4"][0].state == found[local, "F4"][1].state == "met"

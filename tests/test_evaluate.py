@@ -22,12 +22,15 @@ def pair(request: pytest.FixtureRequest):
 
 def test_shipped_pairs_know_their_tasks(pair):
     """Every trained member is right on .98 of 200 held-out prompts or more; the ARMs of chain and path, which teacher
-    forcing teaches all but the first step, are another story (below)."""
+    forcing teaches all but the first step, are another story (below), and one ARM never saw Countdown."""
     for member in ("arm", "mdm", "mdm-second-seed", "arm-trained-on"):
         model = pair.members[member]
         for name in pair.tasks:
             found = accuracy(model, get_task(name), 200)
             if name in ("chain", "path") and member.startswith("arm"):
+                continue
+            if (pair.name, member, name) == ("toy-countdown-new", "arm", "countdown"):
+                assert found.first_token == 0
                 continue
             assert found.first_token >= 0.98, (member, name, found)
             assert found.whole_answer >= 0.98, (member, name, found)

@@ -308,14 +308,14 @@ def test_a_shipped_pair_is_whole(name: str, seed: int) -> None:
 
 @pytest.mark.parametrize(("name", "seed"), PAIRS)
 def test_shipped_files_are_small_and_plain(name: str, seed: int) -> None:
-    """Each below 1 MB, and loadable with transformers alone."""
+    """Each below 1.5 MB, and loadable with transformers alone."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from mdmcourse.models.pairs import pair_directory
 
     for member in ("arm", "mdm", "mdm-second-seed", "arm-trained-on"):
         directory = pair_directory(name, seed) / member
-        assert max(path.stat().st_size for path in directory.iterdir()) < 1_000_000
+        assert max(path.stat().st_size for path in directory.iterdir()) < 1_500_000
         decoder, info = AutoModelForCausalLM.from_pretrained(directory, output_loading_info=True)
         assert not info["missing_keys"]
         assert not info["unexpected_keys"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -132,17 +133,28 @@ def _capital(text: str) -> str:
 
 
 def overlap_figure(plan: StudyPlan, results: Mapping[str, Any]) -> Figure:
-    """For each group and task: the overlap with the ARM of everything that it is held against, a dot for each ARM."""
+    """The overlap with the ARM of everything that it is held against, a dot for each ARM; a row for each group."""
     import matplotlib.pyplot as plt
 
     from mdmcourse.figures import ARM_COLOUR, CONTROL_COLOUR, MDM_COLOUR, course_style, shown_once
 
-    panels = list(dict.fromkeys((unit["group"], unit["task"]) for unit in results["units"]))
+    rows = {
+        group.title: list(dict.fromkeys(unit["task"] for unit in results["units"] if unit["group"] == group.title))
+        for group in plan.groups
+    }
+    wide = max(map(len, rows.values()))
     with course_style():
         figure, axes = plt.subplots(
-            1, len(panels), figsize=(1.8 + 2.5 * len(panels), 3.2), sharey=True, squeeze=False, layout="constrained"
-        )
-        for axis, (group, task) in zip(axes[0], panels, strict=True):
+            len(rows), wide, figsize=(2.4 + 3.2 * wide, 0.4 + 2.3 * len(rows)), sharex=True, sharey=True, squeeze=False,
+            layout="constrained",
+        )  # fmt: skip
+        for axis in axes.flat:
+            axis.set_visible(False)
+        panels = [
+            (group, task, row[at]) for row, group in zip(axes, rows, strict=True) for at, task in enumerate(rows[group])
+        ]
+        for group, task, axis in panels:
+            axis.set_visible(True)
             units = [unit for unit in results["units"] if (unit["group"], unit["task"]) == (group, task)]
             for place, member in enumerate(CONTROLS):
                 found = [unit["statistics"].get(f"overlap/{member}") for unit in units]
@@ -153,8 +165,11 @@ def overlap_figure(plan: StudyPlan, results: Mapping[str, Any]) -> Figure:
                 axis.plot(values, [place] * len(values), "o", color=colour, alpha=0.6, markersize=6)
                 axis.plot([sum(values) / len(values)], [place], "|", color=colour, markersize=18, markeredgewidth=2)
             axis.axvline(units[0]["statistics"]["chance/edges"], color=CONTROL_COLOUR, linestyle=":", linewidth=1)
-            axis.set(xlim=(0, 1), xlabel="overlap", title=f"{group}\n{task}", ylim=(len(CONTROLS) - 0.5, -0.5))
+            axis.set(xlim=(0, 1), ylim=(len(CONTROLS) - 0.5, -0.5))
+            axis.set_title("\n".join(textwrap.wrap(f"{group}: {task}", 44)), fontsize=10)
             axis.set_yticks(range(len(CONTROLS)), CONTROLS.values())
+        for axis in axes[-1]:
+            axis.set_xlabel("overlap with the ARM")
         return shown_once(figure)
 
 
@@ -171,7 +186,7 @@ def criteria_figure(plan: StudyPlan, results: Mapping[str, Any]) -> Figure:
     labels = [f"{finding.name}  {criterion.task}: {criterion.value.split('/')[0]}" for finding, criterion in rows]
     with course_style():
         figure, axes = plt.subplots(
-            1, len(plan.groups), figsize=(3.4 + 3.6 * len(plan.groups), 1.2 + 0.34 * len(rows)),
+            1, len(plan.groups), figsize=(2.6 + 2.5 * len(plan.groups), 1.4 + 0.34 * len(rows)),
             sharey=True, squeeze=False, layout="constrained",
         )  # fmt: skip
         for axis, group in zip(axes[0], plan.groups, strict=True):
@@ -182,7 +197,8 @@ def criteria_figure(plan: StudyPlan, results: Mapping[str, Any]) -> Figure:
                 else:
                     _draw(axis, place, each, *looks[each.state])
             axis.axvline(0, color=CONTROL_COLOUR, linewidth=0.5)
-            axis.set(xlim=(-REACH, REACH), title=group.title, ylim=(len(rows) - 0.5, -0.5))
+            axis.set(xlim=(-REACH, REACH), ylim=(len(rows) - 0.5, -0.5))
+            axis.set_title("\n".join(textwrap.wrap(group.title, 24)), fontsize=10)
             axis.set_yticks(range(len(rows)), labels, fontsize=8)
         shown = [Line2D([], [], color=colour, marker=marker, label=state) for state, (colour, marker) in looks.items()]
         shown.append(Line2D([], [], color="black", marker="|", linestyle="", markersize=12, label="needed"))

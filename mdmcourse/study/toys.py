@@ -42,6 +42,8 @@ class Recipe:
     arm_rate, mdm_rate: peak learning rates.
     weight: of the masked loss.
     t_min: lowest noise level in training; below it hardly anything is masked and 1/t is large.
+    arm_tasks: of `tasks`, those that the ARM is taught at first; all, unless it says so. The others are new to what
+        starts from the ARM.
     """
 
     tasks: dict[str, int]
@@ -52,10 +54,17 @@ class Recipe:
     mdm_rate: float = 2e-3
     weight: Weight = "elbo"
     t_min: float = 0.05
+    arm_tasks: tuple[str, ...] | None = None
 
 
 RECIPES = {
     "toy-countdown": Recipe({"ioi": 10_000, "countdown": 10_000}, layers=8, arm_steps=2500, mdm_steps=1500),
+    "toy-countdown-4": Recipe({"ioi": 10_000, "countdown": 10_000}, layers=4, arm_steps=3600, mdm_steps=2000),
+    "toy-countdown-12": Recipe({"ioi": 10_000, "countdown": 10_000}, layers=12, arm_steps=2500, mdm_steps=1500),
+    # As many steps for the ARM that is taught Countdown afterwards as for the one that learns it from scratch.
+    "toy-countdown-new": Recipe(
+        {"ioi": 10_000, "countdown": 10_000}, layers=4, arm_steps=1000, mdm_steps=3600, arm_tasks=("ioi",)
+    ),
     "toy-chain": Recipe(
         {"ioi": 20_000, "chain": 40_000},
         layers=4,
@@ -75,10 +84,11 @@ RECIPES = {
 }
 
 
-def training_sequences(recipe: Recipe) -> Sequences:
-    """The training split of all tasks of a recipe, one after the other."""
+def training_sequences(recipe: Recipe, member: str) -> Sequences:
+    """The training split of all tasks that a member is taught, one after the other."""
     tokenizer = toy_tokenizer()
-    return Sequences.cat(get_task(name).sequences(tokenizer, n) for name, n in recipe.tasks.items())
+    taught = recipe.arm_tasks if member == "arm" and recipe.arm_tasks else tuple(recipe.tasks)
+    return Sequences.cat(get_task(name).sequences(tokenizer, recipe.tasks[name]) for name in taught)
 
 
 def train_toys(
@@ -90,7 +100,6 @@ def train_toys(
     but the ARM start from the ARM in `out`, so that they can be trained at the same time by several processes.
     """
     recipe = RECIPES[pair]
-    sequences = training_sequences(recipe)
     tokenizer = toy_tokenizer()
     for member in members:
         directory = out / member
@@ -109,6 +118,7 @@ def train_toys(
             seed=1000 * seed + MEMBERS.index(member),
         )
         state = runs / f"{pair}-{seed}-{member}.safetensors"
+        sequences = training_sequences(recipe, member)
         log = train_member(model, sequences, recipe, config, checkpoint=state, progress=progress)
         origin = {
             "pair": pair, "member": member, "seed": seed,
