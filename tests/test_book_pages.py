@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -69,3 +70,14 @@ def test_readme_says_in_words_what_was_found_of_smollm2() -> None:
     }
     assert min(judged.low for judged in found[global_, "F3"]) > 0
     assert found[global_, "F4"][0].state == found[local, "F4"][1].state == "met"
+
+
+def test_the_map_leads_to_every_lesson() -> None:
+    """And calls none that is there one in the making; so do the table in README and the table of contents."""
+    names = {path.name[:2]: path.stem for path in sorted((BOOK.parent / "lessons").glob("[0-9][0-9]_*.ipynb"))}
+    for page in (BOOK / "index.md", BOOK.parent / "README.md", BOOK / "_toc.yml"):
+        text = page.read_text(encoding="utf-8")
+        for number, name in names.items():
+            assert f"lessons/{name}" in text, (page.name, name)
+            assert not re.search(rf"^\| \[?{number}\]?.*in the making", text, re.MULTILINE), (page.name, number)
+    assert not [number for number in names if f"*{number}*" in (BOOK / "instructor.md").read_text(encoding="utf-8")]
