@@ -50,7 +50,7 @@ lab: $(VENV)/.lab
 
 # One process a core, and one thread in each: the models are tiny, and threads would only wait for one another.
 test: export OMP_NUM_THREADS = 1
-test: JOBS = -n logical --dist loadgroup
+test: JOBS = -n logical --dist loadfile
 test: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

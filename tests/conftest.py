@@ -19,12 +19,20 @@ def pytest_configure() -> None:
     torch.set_num_threads(1)  # the models are tiny: threads would only wait for one another
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at groups
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Processes share out files, whose tests share what is costly to make; and whole lessons, which are long."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Sharing(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid if "test_filled" in nodeid else super()._split_scope(nodeid)
+
+    return Sharing(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        # Several processes share out files, not tests: those of one file share what is costly to make.
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
         for name in MARKED.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker(MARKED[name])
 

@@ -21,11 +21,7 @@ def asked(lesson: nbformat.NotebookNode) -> list[str]:
     return [name for name in map(exercise_in, cells) if name]
 
 
-WITH_EXERCISES = [
-    pytest.param(path, id=path.stem, marks=pytest.mark.xdist_group(path.stem))  # each is long: none waits for another
-    for path, lesson in LESSONS.items()
-    if asked(lesson)
-]
+WITH_EXERCISES = [path for path, lesson in LESSONS.items() if asked(lesson)]
 
 
 def test_each_exercise_is_asked_for_once_and_in_its_lesson():
@@ -35,7 +31,7 @@ def test_each_exercise_is_asked_for_once_and_in_its_lesson():
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("path", WITH_EXERCISES)
+@pytest.mark.parametrize("path", WITH_EXERCISES, ids=lambda path: path.stem)
 def test_a_lesson_with_every_exercise_done(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MDMCOURSE_STRICT", "1")
     monkeypatch.setenv("MDMCOURSE_PROGRESS", str(tmp_path / "progress.json"))

@@ -19,7 +19,7 @@ def _both(answer: Answer, one: Tensor, two: Tensor, k: int) -> tuple[float, floa
     return float(found[0]), float(found[1])
 
 
-def _close(found: tuple[float, float], expected: tuple[float, float], given: str) -> str | None:
+def _close(found: tuple[float, float], expected: tuple[float | int, float | int], given: str) -> str | None:
     if all(math.isclose(a, b, abs_tol=1e-4) for a, b in zip(found, expected, strict=True)):
         return None
     told = [f"({a:+.3f}, {b:+.3f})" for a, b in (found, expected)]
@@ -101,7 +101,7 @@ THERE_AND_BACK = Exercise(
 KS = torch.tensor([10.0, 20.0, 50.0, 100.0, 200.0])
 
 
-def _needed(answer: Answer, values: list[float], level: float, expected: float) -> str | None:
+def _needed(answer: Answer, values: list[float], level: float, expected: float | int) -> str | None:
     found = float(answer(KS.clone(), torch.tensor(values), level))
     if math.isclose(found, expected, rel_tol=1e-4):
         return None

@@ -128,7 +128,7 @@ WITHOUT_DEAD_ENDS = Exercise(
 
 
 def _metrics(seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    full, none = numbers(6, seed=seed, low=2, high=9), numbers(6, seed=seed + 1, low=-3, high=1)
+    full, none = numbers(6, seed=seed, low=2.0, high=9.0), numbers(6, seed=seed + 1, low=-3.0, high=1.0)
     return none + numbers(6, seed=seed + 2) * (full - none), full, none
 
 

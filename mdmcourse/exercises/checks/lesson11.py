@@ -16,7 +16,7 @@ from mdmcourse.exercises.exercise import Answer, Exercise, Property
 # --- effective_number
 
 
-def _number(answer: Answer, weights: Tensor, expected: float, given: str) -> str | None:
+def _number(answer: Answer, weights: Tensor, expected: float | int, given: str) -> str | None:
     found = float(answer(weights))
     if math.isclose(found, expected, rel_tol=1e-4):
         return None
