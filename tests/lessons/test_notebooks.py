@@ -72,8 +72,10 @@ def test_has_a_moving_picture_with_its_state_and_asks_for_predictions(lesson: nb
 def test_nothing_of_the_machine_that_ran_it_is_stored(lesson: nbformat.NotebookNode):
     text = json.dumps(lesson)
     assert not re.findall(r"/(?:root|home|Users|tmp|work)/\w+", text)
-    assert "0x7f" not in text
+    # A findall, not an "in": pytest would spend minutes on the difference of two texts of a megabyte. At least eight
+    # digits: shorter runs are found by chance in the letters that pictures are stored in.
+    assert not re.findall(r"0x[0-9a-f]{8,}", text)
 
 
 def test_the_machine_that_ran_it_had_no_problem(lesson: nbformat.NotebookNode):
-    assert "PROBLEM" not in json.dumps(lesson)
+    assert not re.findall("PROBLEM.{0,80}", json.dumps(lesson))
