@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import html
 import inspect
+import re
 from dataclasses import dataclass
 
 from mdmcourse.errors import InputError
@@ -48,7 +50,33 @@ def hint(name: str, number: int | None = None) -> Shown:
 
 
 def solution(name: str) -> Shown:
-    """The course's own answer to an exercise. Raises UnknownNameError."""
-    source = inspect.getsource(find(name).reference)
+    """The course's own answer to an exercise, as it can stand in the exercise's cell. Raises UnknownNameError."""
+    source = without_annotations(inspect.getsource(find(name).reference))
     record_help(name, "solution")
     return Shown(source.rstrip(), code=True)
+
+
+def without_annotations(source: str) -> str:
+    """The source of a function without those of its arguments: a lesson has not imported what they are made of."""
+    text = source.encode()  # ast counts bytes
+    starts = [0]
+    for line in text.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+    spans = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.arg) and node.annotation is not None:
+            begin = starts[node.lineno - 1] + node.col_offset + len(node.arg.encode())
+            spans.append((begin, _end(node.annotation, starts)))
+        if isinstance(node, ast.FunctionDef) and node.returns is not None:
+            arrow = text.rindex(b" -> ", 0, starts[node.returns.lineno - 1] + node.returns.col_offset)
+            spans.append((arrow, _end(node.returns, starts)))
+    for begin, end in sorted(spans, reverse=True):
+        text = text[:begin] + text[end:]
+    head, body = text.decode().split("):\n", 1)
+    return re.sub(r"\( ", "(", " ".join(head.split())).rstrip(",") + "):\n" + body  # what is left fits into a line
+
+
+def _end(node: ast.expr, starts: list[int]) -> int:
+    assert node.end_lineno is not None
+    assert node.end_col_offset is not None
+    return starts[node.end_lineno - 1] + node.end_col_offset

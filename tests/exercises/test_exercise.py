@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import threading
 import time
@@ -14,8 +16,9 @@ import torch
 from mdmcourse.errors import UnknownNameError
 from mdmcourse.exercises import credit, exercise, hint, progress, solution
 from mdmcourse.exercises.answers import lesson02 as answers
+from mdmcourse.exercises.catalogue import exercises
 from mdmcourse.exercises.checks.lesson02 import FORWARD_MASK
-from mdmcourse.exercises.exercise import ExerciseError, check
+from mdmcourse.exercises.exercise import Exercise, ExerciseError, check
 from mdmcourse.exercises.limits import TimeUp, undisturbed, within
 
 
@@ -211,10 +214,22 @@ def test_the_solution_is_source_that_is_right():
     shown = solution("forward_mask")
     space: dict[str, Any] = {"torch": torch, **vars(answers)}
     exec(repr(shown), space)
+    assert repr(shown).startswith("def forward_mask(x, t, mask_id")
     assert check(FORWARD_MASK, space["forward_mask"]).state == "right"
     assert "<pre>" in shown._repr_html_()
     assert "&quot;" in shown._repr_html_()
     assert progress("02").rows[0]["solution"] == 1
+
+
+@pytest.mark.parametrize("task", exercises().values(), ids=lambda task: task.name)
+def test_a_solution_needs_no_names_of_types_and_is_else_the_same(task: Exercise):
+    whole, shown = (ast.parse(text) for text in (inspect.getsource(task.reference), repr(solution(task.name))))
+    for node in ast.walk(whole):
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+    assert ast.dump(shown) == ast.dump(whole)
 
 
 def test_what_was_right_once_stays_right(progress_path: Any):

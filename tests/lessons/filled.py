@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
 
 import nbformat
 
 from mdmcourse.exercises.catalogue import find
+from mdmcourse.exercises.help import without_annotations
 
 
 def exercise_in(source: str) -> str | None:
@@ -24,13 +24,8 @@ def exercise_in(source: str) -> str | None:
 
 
 def answer(name: str) -> str:
-    """The course's answer as a cell, without annotations: their names are not imported in a lesson."""
-    function = ast.parse(textwrap.dedent(inspect.getsource(find(name).reference))).body[0]
-    assert isinstance(function, ast.FunctionDef)
-    function.returns = None
-    for each in (*function.args.args, *function.args.kwonlyargs):
-        each.annotation = None
-    return f"@exercise\n{ast.unparse(function)}\n"
+    """The course's answer as a cell, as solution() shows it."""
+    return f"@exercise\n{without_annotations(inspect.getsource(find(name).reference))}"
 
 
 def filled(lesson: nbformat.NotebookNode) -> nbformat.NotebookNode:
