@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-REACH = 1.25  # of the picture of criteria, to both sides
+REACH = 1.15  # of the picture of criteria, to both sides, in units of a row
 CONTROLS = {
     "arm": "the ARM itself, other prompts",
     "arm-trained-on": "ARM trained on",
@@ -42,7 +42,8 @@ def as_markdown(plan: StudyPlan, results: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
     lines += [
         f"Made by `{results['command']}` and `mdmcourse report {plan.name}`: {len(results['units'])} units, "
-        f"{seconds / 60:.0f} minutes; {versions}. The plan (`data/studies/{plan.name}.toml`) was written before.",
+        f"{seconds / 60:.0f} minutes; {versions}. The plan (`{plan.name}.toml`, SHA-256 {plan.sha256[:12]}) was "
+        "written before.",
         "",
         HOW_TO_READ,
     ]
@@ -173,46 +174,79 @@ def overlap_figure(plan: StudyPlan, results: Mapping[str, Any]) -> Figure:
         return shown_once(figure)
 
 
-def criteria_figure(plan: StudyPlan, results: Mapping[str, Any]) -> Figure:
-    """Every criterion's interval beside the number that it is held against, a column for each group."""
+def criteria_figure(plan: StudyPlan, results: Mapping[str, Any], findings: Sequence[str] | None = None) -> Figure:
+    """Every criterion's interval beside the number that it is held against, a column for each group.
+
+    Each row has a scale of its own, that of what it holds. `findings` chooses some of the plan's findings by name.
+    """
     import matplotlib.pyplot as plt
     from matplotlib.lines import Line2D
 
-    from mdmcourse.figures import ARM_COLOUR, CONTROL_COLOUR, MDM_COLOUR, course_style, shown_once
+    from mdmcourse.figures import CONTROL_COLOUR, course_style, shown_once
 
-    found = verdicts(plan, results)
-    looks = {"met": (ARM_COLOUR, "o"), "contradicted": (MDM_COLOUR, "X"), "open": (CONTROL_COLOUR, "d")}
-    rows = [(finding, criterion) for finding in plan.findings for criterion in finding.criteria]
-    labels = [f"{finding.name}  {criterion.task}: {criterion.value.split('/')[0]}" for finding, criterion in rows]
+    found = [each for each in verdicts(plan, results) if findings is None or each.finding.name in findings]
+    chosen = [finding for finding in plan.findings if findings is None or finding.name in findings]
+    looks = {"met": ("#009E73", "o"), "contradicted": ("#CC79A7", "X"), "open": (CONTROL_COLOUR, "d")}
+    by_group = {
+        group.title: [each for verdict in found if verdict.group == group.title for each in verdict.criteria]
+        for group in plan.groups
+    }
+    rows = [(finding, criterion) for finding in chosen for criterion in finding.criteria]
+    scales = [_scale([of_group[place] for of_group in by_group.values()]) for place in range(len(rows))]
+    labels = [
+        f"{finding.name}  {criterion.task}: {_measured(criterion.value)}  (\u00b1{scale:.2g})"
+        for (finding, criterion), scale in zip(rows, scales, strict=True)
+    ]
     with course_style():
         figure, axes = plt.subplots(
-            1, len(plan.groups), figsize=(2.6 + 2.5 * len(plan.groups), 1.4 + 0.34 * len(rows)),
+            1, len(plan.groups), figsize=(2.9 + 1.9 * len(plan.groups), 1.6 + 0.34 * len(rows)),
             sharey=True, squeeze=False, layout="constrained",
         )  # fmt: skip
-        for axis, group in zip(axes[0], plan.groups, strict=True):
-            judged = [each for verdict in found if verdict.group == group.title for each in verdict.criteria]
-            for place, each in enumerate(judged):
-                if each.state == "not measured":
-                    axis.text(0, place, "not measured", fontsize=8, color=CONTROL_COLOUR, va="center", ha="center")
-                else:
-                    _draw(axis, place, each, *looks[each.state])
+        for axis, (title, judged) in zip(axes[0], by_group.items(), strict=True):
             axis.axvline(0, color=CONTROL_COLOUR, linewidth=0.5)
-            axis.set(xlim=(-REACH, REACH), ylim=(len(rows) - 0.5, -0.5))
-            axis.set_title("\n".join(textwrap.wrap(group.title, 24)), fontsize=10)
+            for place, (each, scale) in enumerate(zip(judged, scales, strict=True)):
+                if each.state == "not measured":
+                    axis.text(0, place, "not measured", fontsize=8, color=CONTROL_COLOUR, va="center", ha="center",
+                              bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
+                else:
+                    _draw(axis, place, each, scale, *looks[each.state])
+            axis.set(
+                xlim=(-REACH, REACH), ylim=(len(rows) - 0.5, -0.5), xticks=[-1, 0, 1], xticklabels=["\u2212", "0", "+"]
+            )
+            axis.set_title("\n".join(textwrap.wrap(title, 20)), fontsize=10)
             axis.set_yticks(range(len(rows)), labels, fontsize=8)
         shown = [Line2D([], [], color=colour, marker=marker, label=state) for state, (colour, marker) in looks.items()]
         shown.append(Line2D([], [], color="black", marker="|", linestyle="", markersize=12, label="needed"))
-        figure.legend(handles=shown, loc="outside lower center", ncols=4)
+        own_scales = "each row has its own scale: \u2212 and + stand for the number in brackets"
+        figure.legend(handles=shown, loc="outside lower center", ncols=4, title=own_scales, title_fontsize=8)
         return shown_once(figure)
 
 
-def _draw(axis: Axes, place: int, each: Judged, colour: str, marker: str) -> None:
-    """One interval, cut off at the edge of the picture, where a mean outside becomes an arrow."""
-    edge = 0.97 * REACH
-    ends = [min(max(value, -edge), edge) for value in (each.low, each.high)]
-    axis.plot(ends, [place, place], color=colour, linewidth=2)
-    arrow = "<" if each.mean < -edge else ">" if each.mean > edge else marker
-    axis.plot([min(max(each.mean, -edge), edge)], [place], arrow, color=colour)
+def _measured(value: str) -> str:
+    """What a criterion's value is of, without whom it compares."""
+    what = value.split("/")[0].replace("_", " ")
+    return f"{what} \u2212 other task" if "other-task" in value else what
+
+
+def _needed(each: Judged) -> float:
     needed = each.criterion.at_least if each.criterion.at_least is not None else each.criterion.at_most
     assert needed is not None
-    axis.plot([needed, needed], [place - 0.4, place + 0.4], color="black", linewidth=1.5)
+    return needed
+
+
+def _scale(row: Sequence[Judged]) -> float:
+    """What the ends of a row stand for: its largest number, but not so large that all others vanish."""
+    measured = [each for each in row if each.state != "not measured"]
+    ends = [abs(end) for each in measured for end in (each.low, each.high, each.mean) if math.isfinite(end)]
+    typical = 3 * max((abs(each.mean) for each in measured), default=0.0)
+    return max(abs(_needed(row[0])) * 1.5, min(max(ends, default=0.0), typical), 1e-9)
+
+
+def _draw(axis: Axes, place: int, each: Judged, scale: float, colour: str, marker: str) -> None:
+    """One interval, cut off at the edge of the picture, where a mean outside becomes an arrow."""
+    axis.plot([_needed(each) / scale] * 2, [place - 0.4, place + 0.4], color="black", linewidth=1.5)
+    edge, mean = 0.97 * REACH, each.mean / scale
+    ends = [min(max(value / scale, -edge), edge) for value in (each.low, each.high)]
+    axis.plot(ends, [place, place], color=colour, linewidth=2)
+    arrow = "<" if mean < -edge else ">" if mean > edge else marker
+    axis.plot([min(max(mean, -edge), edge)], [place], arrow, color=colour)

@@ -112,6 +112,31 @@ def halves_of_edges(scores, k):
     return jaccard(scores.mean(dim=0)[::2], scores.mean(dim=0)[1::2], k)
 
 
+def prompts_ranked(scores, k):
+    one, two = (each.mean(dim=1).abs() for each in halved(scores))
+    one, two = (set(each.topk(min(k, len(each))).indices.tolist()) for each in (one, two))
+    return len(one & two) / len(one | two)
+
+
+def sets_of_tensors(scores, k):
+    one, two = (set(each.mean(dim=0).abs().topk(k).indices) for each in halved(scores))
+    return len(one & two) / len(one | two)
+
+
+def with_a_fixed_seed(scores, k):
+    torch.manual_seed(0)
+    return jaccard(*(each.mean(dim=0) for each in halved(scores)), k)
+
+
+def two_quarters(scores, k):
+    return jaccard(*(each[: len(each) // 2].mean(dim=0) for each in halved(scores)), k)
+
+
+def uneven(scores, k):
+    order, cut = torch.randperm(len(scores)), len(scores) // 5
+    return jaccard(scores[order[:cut]].mean(dim=0), scores[order[cut:]].mean(dim=0), k)
+
+
 def by_a_mask(scores, k):
     chosen = torch.zeros(len(scores), dtype=torch.bool)
     chosen[torch.randperm(len(scores))[: len(scores) // 2]] = True
@@ -190,6 +215,14 @@ def mean_only(mdms, control):
     return interval([average(row) - beside for row, beside in zip(mdms, control, strict=True)])[0]
 
 
+def as_one_tensor(mdms, control):
+    return torch.tensor(by_tensors(mdms, control), dtype=torch.float64)
+
+
+def as_an_array(mdms, control):
+    return as_one_tensor(mdms, control).numpy()
+
+
 def by_tensors(mdms, control):
     return interval(
         [float(torch.tensor(row).double().mean()) - beside for row, beside in zip(mdms, control, strict=True)]
@@ -234,6 +267,17 @@ def zero_without_effect(metric, circuit, full, empty):
 def positive_effects_only(metric, circuit, full, empty):
     effect = float(metric(full).mean() - metric(empty).mean())
     return math.nan if effect < 0.1 else always_a_share(metric, circuit, full, empty)
+
+
+def sizes_of_effects(metric, circuit, full, empty):
+    if (metric(full) - metric(empty)).abs().mean() < 0.1:
+        return math.nan
+    return always_a_share(metric, circuit, full, empty)
+
+
+def wants_a_large_effect(metric, circuit, full, empty):
+    effect = float(metric(full).mean() - metric(empty).mean())
+    return math.nan if abs(effect) < 1 else always_a_share(metric, circuit, full, empty)
 
 
 def in_two_lines(metric, circuit, full, empty):
@@ -282,6 +326,11 @@ WRONG = {
         "the first and the second half": (in_order, "prompts in blocks do no harm"),
         "every other prompt": (every_other, "prompts in turns do no harm"),
         "halves of the edges": (halves_of_edges, "prompts that are all alike give 1"),
+        "sets of tensors": (sets_of_tensors, "prompts that are all alike give 1"),
+        "prompts are ranked": (prompts_ranked, "edges are ranked, not prompts"),
+        "a fixed seed": (with_a_fixed_seed, "the halves are drawn anew"),
+        "two quarters": (two_quarters, "each half is a half"),
+        "a fifth and the rest": (uneven, "each half is a half"),
     },
     "shift_over_arms": {
         "the mean only": (mean_only, "it gives a mean between two ends"),
@@ -304,6 +353,8 @@ WRONG = {
         "a share of nothing": (always_a_share, "without an effect there is no share"),
         "0 without an effect": (zero_without_effect, "without an effect there is no share"),
         "positive effects only": (positive_effects_only, "an effect can be negative"),
+        "effects below 1": (wants_a_large_effect, "a small effect is one"),
+        "the mean of sizes": (sizes_of_effects, "effects that cancel are no effect"),
     },
     "control_pairs": {
         "a single model each": (lambda t: dict.fromkeys(control_pairs(t), t), "each claim has a pair of models"),
@@ -351,7 +402,7 @@ WRONG = {
 RIGHT = {
     "chance_jaccard": {"from the right": from_the_right, "the package's": chance_overlap},
     "ceiling_of_halves": {"by a mask": by_a_mask, "the package's": by_the_package},
-    "shift_over_arms": {"by tensors": by_tensors},
+    "shift_over_arms": {"by tensors": by_tensors, "as one tensor": as_one_tensor, "as an array": as_an_array},
     "faithfulness_in_host": {"in two lines": in_two_lines},
     "control_pairs": {
         "the other way round": lambda t: {claim: (two, one) for claim, (one, two) in control_pairs(t).items()},

@@ -49,6 +49,12 @@ def of_everything(scores):
     return torch.special.entr(p).sum().exp()
 
 
+def in_place(scores):
+    scores.abs_()
+    scores /= scores.sum(dim=-1, keepdim=True)
+    return torch.special.entr(scores).sum(dim=-1).exp()
+
+
 def by_powers_of_two(scores):
     p = shares(scores)
     return 2 ** torch.where(p > 0, -p * p.clamp(min=1e-30).log2(), torch.zeros(())).sum(dim=-1)
@@ -95,6 +101,11 @@ def one_choice(scores, n, draws):
 
 def from_entropies(scores, n, draws):
     return float(np.exp(few(scores, n, draws, measure=lambda chosen: math.log(float(number(chosen.mean(dim=0)))))))
+
+
+def of_the_average(scores, n, draws):
+    means = torch.stack([scores[torch.randperm(len(scores))[:n]].mean(dim=0) for _ in range(draws)])
+    return float(number(means.mean(dim=0)))
 
 
 def with_numpy(scores, n, draws):
@@ -199,6 +210,9 @@ NOT_NEGATIVE = "weights are not negative, and not all 0"
 BY_NUMBER = "by the effective number the first is more spread out, by a tenth at least"
 BY_GINI = "by Gini the first is sharper, by 0.05 at least"
 KEPT = "the scores are not changed"
+TENSOR = "it gives a tensor"
+SUM = "more draws make it no larger"
+APART = "every draw has an effective number of its own"
 CANCELS = "what cancels between prompts is gone"
 DIFFERENT = "n prompts are n different prompts, and no more"
 ALL = "with all prompts it is the effective number of the mean scores"
@@ -226,6 +240,8 @@ WRONG = {
         "one over the sum of squares": (inverse_of_squares, HALVES),
         "a softmax of the scores": (lambda s: torch.special.entr(s.abs().softmax(-1)).sum(-1).exp(), SILENT),
         "all rows in one": (of_everything, ROWS),
+        "in place": (in_place, KEPT),
+        "an array": (lambda scores: number(scores).numpy(), TENSOR),
     },
     "disagreement": {
         "lists of two lengths": (lambda: (flat(200, 200), spike(1000, 0.4)), LENGTH),
@@ -256,8 +272,10 @@ WRONG = {
         ),
         "one choice": (one_choice, MANY),
         "the mean of logarithms": (from_entropies, MANY),
-        "all prompts always": (lambda s, n, d: float(number(s.mean(dim=0))), DIFFERENT),
+        "all prompts always": (lambda s, n, d: float(number(s.mean(dim=0))), APART),
         "the largest of the draws": (lambda s, n, d: few(s, n, d, collect=np.max), MANY),
+        "the sum over draws": (lambda s, n, d: few(s, n, d, collect=np.sum), SUM),
+        "the number of the average": (of_the_average, APART),
     },
     "there_and_back": {
         "the other sign": (other_sign, SIGNED),

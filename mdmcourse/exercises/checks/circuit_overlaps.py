@@ -119,6 +119,28 @@ def _without_noise(answer: Answer, seed: int) -> str | None:
     return None if math.isclose(found, 1, abs_tol=1e-6) else f"20 prompts that are all alike: it gave {found:.3f}"
 
 
+def _edges_are_ranked(answer: Answer, seed: int) -> str | None:
+    scores = 0.01 * torch.rand(40, 30, generator=generator(seed))
+    scores[:, seed % 27 : seed % 27 + 3] += 5
+    found = float(answer(scores, 3))
+    return None if found > 0.99 else f"three edges with scores of +5 on each of 40 prompts, k = 3: it gave {found:.3f}"
+
+
+def _drawn_anew(answer: Answer, seed: int) -> str | None:
+    scores = torch.randn(24, 2000, generator=generator(seed))
+    found = [float(answer(scores.clone(), 200)) for _ in range(6)]
+    return None if len(set(found)) > 1 else f"six calls with the same scores all gave {found[0]:.4f}"
+
+
+def _half_of_the_prompts(answer: Answer, seed: int) -> str | None:
+    draw = generator(seed)
+    scores = torch.randn(8000, generator=draw) + 3.5 * torch.randn(40, 8000, generator=draw)
+    found, expected = (_mean_of(each, scores, 2000, 6) for each in (answer, answers.ceiling_of_halves))
+    if abs(found - expected) < 0.022:
+        return None
+    return f"40 prompts, much noise: it gave {found:.2f}, halves of 20 give {expected:.2f}"
+
+
 def _signs(answer: Answer, seed: int) -> str | None:
     scores = 0.01 * torch.randn(24, 200, generator=generator(seed))
     scores[:, :10] -= 5
@@ -173,7 +195,12 @@ CEILING_OF_HALVES = Exercise(
     properties=(
         Property(
             "prompts that are all alike give 1", _without_noise,
-            "Then both halves have the same means, and the same strongest edges.",
+            "Then both halves have the same means, and the same strongest edges. (A set of tensors compares objects, "
+            "not numbers: take .tolist() first.)",
+        ),
+        Property(
+            "edges are ranked, not prompts", _edges_are_ranked,
+            "The mean over prompts is over dim 0, and leaves one number for each edge.",
         ),
         Property(
             "sizes count, not signs", _signs,
@@ -200,6 +227,14 @@ CEILING_OF_HALVES = Exercise(
         Property(
             "prompts in turns do no harm", _kinds_of_prompts(lambda place: place % 2 == 1, "in turns"),
             "Every other prompt is no random half either: draw it with torch.randperm.",
+        ),
+        Property(
+            "the halves are drawn anew", _drawn_anew,
+            "Every call should draw other halves. Is there a fixed seed inside?",
+        ),
+        Property(
+            "each half is a half", _half_of_the_prompts,
+            "Each circuit comes from the mean over half of the prompts: with fewer it has more noise.",
         ),
     ),
     hints=(

@@ -42,7 +42,7 @@ def _expected(mdms: list[list[float]], control: list[float]) -> tuple[float, flo
 
 def _three_numbers(answer: Answer, seed: int) -> str | None:
     found: Any = answer(*_overlaps(seed, 4))
-    if not isinstance(found, tuple | list) or len(found) != 3:
+    if not hasattr(found, "__len__") or isinstance(found, str | dict) or len(found) != 3:
         return f"it gave {found!r:.80}"
     mean, low, high = (float(each) for each in found)
     return None if low < mean < high else f"it gave mean {mean:.3f}, from {low:.3f} to {high:.3f}"
@@ -185,6 +185,19 @@ def _no_effect(answer: Answer, seed: int) -> str | None:
     return None
 
 
+def _small_effect(answer: Answer, seed: int) -> str | None:
+    return _share(answer, 1.2, 1.0, 1.1, 0.5, seed, 0.0) or _share(answer, -0.4, 0.0, -0.1, 0.25, seed, 0.0)
+
+
+def _effects_that_cancel(answer: Answer, seed: int) -> str | None:
+    full = torch.tensor([5.0, -5.0, 4.0, -4.0])
+    metric = {"all": full, "none": torch.zeros(4), "circuit": torch.ones(4)}.__getitem__
+    found = float(answer(metric, "circuit", "all", "none"))
+    if math.isnan(found):
+        return None
+    return f"four prompts with effects of +5, -5, +4, -4: the effect is 0 on average, and it gave {found:.3g}"
+
+
 def _negative_effect(answer: Answer, seed: int) -> str | None:
     return _share(answer, -6.0 - seed % 3, 0.0, -3.0 - (seed % 3) / 2, 0.5, seed)
 
@@ -213,6 +226,14 @@ FAITHFULNESS_IN_HOST = Exercise(
         Property(
             "an effect can be negative", _negative_effect,
             "Ask for abs(effect) < 0.1: a model that is sure of the wrong answer has an effect too.",
+        ),
+        Property(
+            "a small effect is one", _small_effect,
+            "Only below 0.1 logits in size is there nothing to take a share of.",
+        ),
+        Property(
+            "effects that cancel are no effect", _effects_that_cancel,
+            "The size of the mean effect counts, not the mean of sizes: abs() comes after mean().",
         ),
     ),
     hints=(

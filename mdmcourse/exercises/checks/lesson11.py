@@ -23,6 +23,18 @@ def _number(answer: Answer, weights: Tensor, expected: float | int, given: str) 
     return f"{given} it gave {found:.4g}, expected was {expected:.4g}"
 
 
+def _a_tensor(answer: Answer, seed: int) -> str | None:
+    found = answer(numbers(2, 9, seed=seed, low=0.1))
+    return None if isinstance(found, Tensor) else f"it gave {shape_of(found)}"
+
+
+def _left_alone(answer: Answer, seed: int) -> str | None:
+    given = numbers(2, 9, seed=seed, low=-1.0)
+    before = given.clone()
+    answer(given)
+    return None if torch.equal(given, before) else "the scores were others afterwards"
+
+
 def _alike(answer: Answer, seed: int) -> str | None:
     for k in (1 + seed % 3, 7, 40):
         if seen := _number(answer, torch.full((k,), 0.3), k, f"of {k} edges with the score 0.3 each"):
@@ -74,13 +86,20 @@ EFFECTIVE_NUMBER = Exercise(
     reference=answers.effective_number,
     properties=(
         Property(
+            "it gives a tensor", _a_tensor, "Stay in PyTorch: the lesson calls it with rows of scores, [..., n].",
+        ),
+        Property(
+            "the scores are not changed", _left_alone, "scores.abs() makes a new tensor; abs_() and /= change the old."
+        ),
+        Property(
             "k edges that count the same are k", _alike,
             "The exponential of the entropy, with the natural logarithm in it; scores first become shares that sum to"
             " 1.",
         ),
         Property(
             "edges with the score 0 count for nothing", _silent,
-            "0 log 0 is 0 here, but 0 * log(0) is nan in PyTorch: torch.special.entr(p) is -p log p, and right at 0.",
+            "0 log 0 is 0 here, but 0 * log(0) is nan in PyTorch: torch.special.entr(p) is -p log p, and right at 0."
+            " (A softmax gives every edge something, also those with 0.)",
         ),
         Property("a negative score counts as much as a positive one", _signs, "Shares of |score|, not of the score."),
         Property("it does not matter how loud all are together", _loudness, "Divide by the sum before anything else."),
@@ -136,8 +155,8 @@ def _by_gini(answer: Answer, seed: int) -> str | None:
 DISAGREEMENT = Exercise(
     lesson="11",
     task="two lists of weights that two measures put in opposite order",
-    minutes=12,
-    difficulty=2,
+    minutes=6,
+    difficulty=1,
     reference=answers.disagreement,
     properties=(
         Property(
@@ -199,6 +218,20 @@ def _cancels(answer: Answer, seed: int) -> str | None:
     return f"two edges have 1 in both prompts, a third 1 in one, -1 in the other: of both prompts it gave {found:.3f}"
 
 
+def _not_a_sum(answer: Answer, seed: int) -> str | None:
+    found = [_seeded(answer, torch.ones(6, 5), 3, draws, seed) for draws in (1, 7)]
+    if all(math.isclose(each, 5, rel_tol=1e-4) for each in found):
+        return None
+    return f"five edges that are alike in all prompts: with 1 draw it gave {found[0]:.3f}, with 7 draws {found[1]:.3f}"
+
+
+def _draws_apart(answer: Answer, seed: int) -> str | None:
+    found = _seeded(answer, torch.eye(16), 1, 8, seed)
+    if math.isclose(found, 1, rel_tol=1e-4):
+        return None
+    return f"where each of 16 prompts has an edge of its own, single prompts gave {found:.3f}, mean over 8 draws"
+
+
 def _single(answer: Answer, seed: int) -> str | None:
     """Disjoint prompts: each shows one edge only, so that n of them show n."""
     scores = torch.eye(16)
@@ -235,6 +268,13 @@ FEW_PROMPTS = Exercise(
     reference=answers.few_prompts,
     properties=(
         Property("the scores are not changed", _untouched, "Index them; do not shuffle or take sizes in place."),
+        Property(
+            "more draws make it no larger", _not_a_sum, "The mean over draws, not the sum; and exp() of the entropy.",
+        ),
+        Property(
+            "every draw has an effective number of its own", _draws_apart,
+            "Take the effective number in each draw and average these; not the number of the average over draws.",
+        ),
         Property(
             "what cancels between prompts is gone", _cancels,
             "The mean over prompts comes first, then the size. A mean of sizes never cancels, and neither does a mean"

@@ -60,7 +60,7 @@ NEEDS = {
 }
 MUST_NOT = {
     "training": ("masks", "attention", "learning", "arm"),
-    "attention": ("masks", "training", "learning", "arm"),
+    "attention": ("masks", "training", "learning", "arm", "seed"),
     "noise": ("masks", "training", "attention", "learning", "arm"),
     "learning": ("masks", "attention", "arm"),
     "inheritance": ("learning",),
