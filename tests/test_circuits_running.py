@@ -36,6 +36,8 @@ from mdmcourse.circuits import (
     run_circuit,
     run_circuits,
 )
+from mdmcourse.circuits.adapter import anatomy
+from mdmcourse.circuits.faithfulness import _mean
 from mdmcourse.errors import CheckpointError
 from mdmcourse.models import ARM, MDM
 
@@ -280,3 +282,40 @@ def test_the_fractions_of_mib_are_the_default() -> None:
     model = ARM(tiny_decoder("gpt2"))
     found = faithfulness_curve(model, PROMPTS, random_scores(Graph.of(model)))
     assert found.fractions.tolist() == list(FRACTIONS) == [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
+
+
+# --- on other devices, in other dtypes ----------------------------------------------------------------------
+
+
+def test_few_sources_are_picked_out_on_the_device_of_the_stream() -> None:
+    """The graph's own tensors stay on the CPU: whatever picks from the stream is first sent to where that is."""
+    from torch.overrides import TorchFunctionMode
+
+    sent, picked = set[int](), list[Tensor]()
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = function(*args, **(kwargs or {}))
+            if function is Tensor.to and isinstance(args[-1], torch.device):
+                sent.add(id(result))
+            if function is Tensor.index_select and args[0].ndim == 4:
+                picked.append(args[2])
+            return result
+
+    model = ARM(tiny_decoder("llama", True))
+    with Watch():
+        run_circuit(model, PROMPTS, Circuit.top(random_scores(Graph.of(model)), 1, prune=False))
+    assert picked
+    assert {id(index) for index in picked} <= sent
+
+
+@pytest.mark.parametrize("ablation", ["mean", "mean-position"])
+def test_means_in_bfloat16_are_those_of_all_prompts_in_any_batches(ablation: Any) -> None:
+    model, prompts = ARM(tiny_decoder("llama", True).bfloat16()), random_prompts(13)
+    with torch.no_grad():
+        one, all_together = (
+            _mean(model, anatomy(model.decoder), prompts, ablation, batch_size) for batch_size in (1, len(prompts))
+        )
+    for found, expected in zip(one.mlps, all_together.mlps, strict=True):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

@@ -128,7 +128,7 @@ class _Rerouting:
         rows = edges.any(dim=1).nonzero()[:, 0]
         # Picking sources out copies them, which costs more than multiplying by zeros unless they are few.
         if 4 * len(rows) < len(edges):
-            edges, change = edges[rows], change.index_select(0, rows)
+            edges, change = edges[rows], change.index_select(0, rows.to(change.device))
         return torch.einsum("sr,sbpd->rbpd", edges.to(change), change)
 
 
@@ -138,6 +138,9 @@ def zeros(written: Written) -> Written:
 
 
 def mean(written: Written, ablation: Ablation) -> Written:
-    """What removed edges carry with mean ablation: the mean over prompts, and for "mean" over positions too."""
+    """What removed edges carry with mean ablation: the mean over prompts, and for "mean" over positions too.
+
+    In float32 at least: in bfloat16, means of batches would not add up to the mean of all.
+    """
     axes = (0, 1) if ablation == "mean" else (0,)
-    return written.map(lambda x: x.mean(dim=axes, keepdim=True))
+    return written.map(lambda x: x.mean(dim=axes, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32)))
