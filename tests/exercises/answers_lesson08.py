@@ -166,9 +166,47 @@ def trapezoid(metric, start, end, steps):
     return (total / steps * (end - start)).sum(dim=-1)
 
 
+def stream_alone(block, given, positions, run):
+    """The hook hands on the stream and drops whatever else the block was given."""
+    handle = block.register_forward_pre_hook(lambda module, args: put(args[0], given, positions))
+    try:
+        return run()
+    finally:
+        handle.remove()
+
+
+def changes_there(gradient, here, there):
+    there -= here
+    return (gradient * there).sum(dim=-1)
+
+
+def changes_patched(patched, clean, corrupted, direction):
+    distance = (clean - corrupted).mean()
+    patched -= corrupted if direction == "denoise" else clean
+    return patched.mean() / distance * (1 if direction == "denoise" else -1)
+
+
+def never_asks(metric, start, end, steps):
+    total = torch.zeros_like(start)
+    for k in range(steps):
+        point = start + (k + 0.5) / steps * (end - start)
+        total += torch.autograd.grad(metric(point).sum(), point)[0]
+    return (total / steps * (end - start)).sum(dim=-1)
+
+
+def asks_too_late(metric, start, end, steps):
+    total = torch.zeros_like(start)
+    for k in range(steps):
+        point = start + (k + 0.5) / steps * (end - start)
+        value = metric(point.detach().requires_grad_()).sum()
+        total += torch.autograd.grad(value, point.requires_grad_())[0]
+    return (total / steps * (end - start)).sum(dim=-1)
+
+
 ONE_EACH = "it is one number for each prompt and position"
 NOISE, DENOISE = "noising nothing is 0, destroying everything is 1", "denoising nothing is 0, restoring everything is 1"
 LINEAR = "for a linear metric it is exact"
+GRADIENT = "it is a tensor, from a gradient at the point that the metric is given"
 
 WRONG = {
     "with_patch": {
@@ -185,6 +223,7 @@ WRONG = {
         "the whole stream": (patching(lambda s, g, p: g), "all other positions stay as they are"),
         "the first prompt's": (patching(of_the_first), "each prompt gets its own part of `given`"),
         "in place": (patching(in_place), "what it was given is not overwritten"),
+        "the stream alone": (stream_alone, "the block's other arguments still reach it"),
         "never removed": (patching(put, remove=False, careful=False), "the hook is gone afterwards"),
         "not removed after an error": (patching(put, careful=False), "the hook is gone even if run() fails"),
     },
@@ -211,6 +250,11 @@ WRONG = {
             lambda p, c, k, d: own.normalised_effect(p.median()[None], c.median()[None], k.median()[None], d),
             "what is below 0 or above 1 is kept",
         ),
+        "a distance without its sign": (
+            lambda p, c, k, d: (p - k if d == "denoise" else c - p).mean() / (c.mean() - k.mean()).abs(),
+            "it is right where the clean metric is the lower one",
+        ),
+        "changes its argument": (changes_patched, "what it was given is not overwritten"),
     },
     "deciding_runs": {
         "no dictionary": (lambda: list(own.deciding_runs().values()), "it is a list of runs for each claim"),
@@ -242,6 +286,8 @@ WRONG = {
         "absolute": (lambda g, h, t: (g * (t - h)).sum(dim=-1).abs(), "against the gradient it falls"),
         "norms": (lambda g, h, t: g.norm(dim=-1) * (t - h).norm(dim=-1), "against the gradient it falls"),
         "sums multiplied": (lambda g, h, t: g.sum(dim=-1) * (t - h).sum(dim=-1), LINEAR),
+        "an array": (lambda g, h, t: (g * (t - h)).sum(dim=-1).numpy(), "it gives a tensor"),
+        "changes its argument": (changes_there, "what it was given is not overwritten"),
     },
     "averaged_effect": {
         "one number a prompt": (lambda m, s, e, n: averaged()(m, s, e, n).sum(dim=1), ONE_EACH),
@@ -260,6 +306,9 @@ WRONG = {
         ),
         "all at the start": (averaged(lambda n: [0.0] * n), "the shares add up to the whole"),
         "sums multiplied": (product_of_sums, LINEAR),
+        "never asks for gradients": (never_asks, GRADIENT),
+        "asks after the metric": (asks_too_late, GRADIENT),
+        "an array": (lambda m, s, e, n: averaged()(m, s, e, n).numpy(), GRADIENT),
         "asks `start` for gradients": (asks_of_start, "`start` and `end` are left as they were"),
     },
 }  # fmt: skip
@@ -269,6 +318,8 @@ RIGHT = {
     "normalised_effect": {
         "from the start": share,
         "a float": lambda p, c, k, d: own.normalised_effect(p, c, k, d).item(),
+        "NumPy's number": lambda p, c, k, d: own.normalised_effect(p, c, k, d).numpy()[()],
+        "an array of one number": lambda p, c, k, d: own.normalised_effect(p, c, k, d).numpy(),
     },
     "deciding_runs": {
         "in another order": runs(only=[("noise", "A"), ("denoise", "A")]),

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from mdmcourse.exercises.answers import lesson08 as answers
-from mdmcourse.exercises.checks.patched_runs import DECIDING_RUNS, NORMALISED_EFFECT, WITH_PATCH
+from mdmcourse.exercises.checks.deciding_runs import DECIDING_RUNS
+from mdmcourse.exercises.checks.patched_runs import NORMALISED_EFFECT, WITH_PATCH
 from mdmcourse.exercises.checks.tools import differs, numbers, shape_of
 from mdmcourse.exercises.exercise import Answer, Exercise, Property
 
@@ -20,6 +21,11 @@ def _tensors(seed: int) -> tuple[Tensor, Tensor, Tensor]:
         numbers(3, 4, 5, seed=seed + 1, low=-1.0),
         numbers(3, 4, 5, seed=seed + 2, low=-1.0),
     )
+
+
+def _linear_tensor(answer: Answer, seed: int) -> str | None:
+    found = answer(*(each.clone() for each in _tensors(seed)))
+    return None if isinstance(found, Tensor) else f"it gave {shape_of(found)}"
 
 
 def _of_each_position(answer: Answer, seed: int) -> str | None:
@@ -52,6 +58,16 @@ def _linear_metric(answer: Answer, seed: int) -> str | None:
     return differs(answer(gradient, here, there), truth, "for a metric that *is* linear")
 
 
+def _leaves_arguments(answer: Answer, seed: int) -> str | None:
+    given = _tensors(seed)
+    answer(*given)
+    names = ("gradient", "here", "there")
+    changed = [
+        name for name, one, other in zip(names, given, _tensors(seed), strict=True) if not torch.equal(one, other)
+    ]
+    return f"afterwards `{changed[0]}` held other numbers" if changed else None
+
+
 LINEAR_EFFECT = Exercise(
     lesson="08",
     task="the effect of a patch to first order: gradient times difference",
@@ -59,6 +75,10 @@ LINEAR_EFFECT = Exercise(
     difficulty=1,
     reference=answers.linear_effect,
     properties=(
+        Property(
+            "it gives a tensor", _linear_tensor,
+            "The lesson goes on with a torch tensor: stay in torch, without .numpy() and .tolist().",
+        ),
         Property(
             "it is one number for each prompt and position", _of_each_position, "Sum over features only, the last axis."
         ),
@@ -74,6 +94,10 @@ LINEAR_EFFECT = Exercise(
         Property(
             "for a linear metric it is exact", _linear_metric,
             "A sum over features, not a mean; every feature with its own partial derivative.",
+        ),
+        Property(
+            "what it was given is not overwritten", _leaves_arguments,
+            "there -= here changes the caller's tensor, which later cells use again: write there - here.",
         ),
     ),
     hints=(
@@ -102,6 +126,18 @@ def _bend(x: Tensor) -> Tensor:
 
 def _curved(x: Tensor) -> Tensor:
     return _bend(x).sum(dim=(1, 2))
+
+
+def _has_a_gradient(answer: Answer, seed: int) -> str | None:
+    try:
+        found = answer(_curved, *_ends(seed), 5)
+    except RuntimeError as error:
+        if "does not require grad" in str(error):
+            return "torch.autograd.grad found nothing that asks for a gradient"
+        if "not have been used" in str(error):
+            return "torch.autograd.grad was asked for the gradient at a tensor that the metric never saw"
+        raise
+    return None if isinstance(found, Tensor) else f"it gave {shape_of(found)}"
 
 
 def _share_of_each_position(answer: Answer, seed: int) -> str | None:
@@ -171,6 +207,11 @@ AVERAGED_EFFECT = Exercise(
     difficulty=3,
     reference=answers.averaged_effect,
     properties=(
+        Property(
+            "it is a tensor, from a gradient at the point that the metric is given", _has_a_gradient,
+            "A point asks for its gradient before the metric sees it: point = (start + ...).detach().requires_grad_(), "
+            "then metric(point). And the result is a tensor, not an array or a list.",
+        ),
         Property(
             "it is one number for each prompt and position", _share_of_each_position,
             "Sum over features only. metric(end) - metric(start) is the total, and does not say where it comes from.",

@@ -1,10 +1,8 @@
-"""Patching by hand, its effect, and which runs decide a claim: what has to be true of the answers."""
+"""Patching by hand, and its effect: what has to be true of the answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
-from itertools import combinations, product
 from typing import Any
 
 import torch
@@ -78,6 +76,15 @@ def _own_prompt(answer: Answer, seed: int) -> str | None:
     return differs(block.seen[1:, POSITIONS], given[1:, POSITIONS], "for the second prompt and those after it")
 
 
+def _other_arguments(answer: Answer, seed: int) -> str | None:
+    stream, given = _streams(seed)
+    block = _Block()
+    found = answer(block, given, list(POSITIONS), lambda: block(stream, 2.0))
+    if torch.equal(found, 2 * torch.tanh(block.seen).cumsum(dim=1)):
+        return None
+    return "run() called block(stream, 2.0), and the block never saw the 2.0"
+
+
 def _nothing_changed(answer: Answer, seed: int) -> str | None:
     stream, given = _streams(seed)
     copies = stream.clone(), given.clone()
@@ -134,6 +141,10 @@ WITH_PATCH = Exercise(
             "given[0] is the first prompt's. Every prompt has its partner in the same row.",
         ),
         Property(
+            "the block's other arguments still reach it", _other_arguments,
+            "What a pre-hook returns takes the place of *all* positional arguments: return (stream, *args[1:]).",
+        ),
+        Property(
             "what it was given is not overwritten", _nothing_changed,
             "Other code may still hold the tensor in args[0]: work on args[0].clone().",
         ),
@@ -171,7 +182,7 @@ def _three(seed: int) -> tuple[Tensor, Tensor, Tensor]:
 def _one_number(answer: Answer, seed: int) -> str | None:
     for direction in ("denoise", "noise"):
         found = answer(*_three(seed), direction)
-        if not (isinstance(found, Tensor) and found.shape == ()) and not isinstance(found, float):
+        if not isinstance(found, float) and getattr(found, "shape", None) != ():  # a tensor, or NumPy's number
             return f"for six prompts it gave {shape_of(found)}"
     return None
 
@@ -226,6 +237,25 @@ def _general(answer: Answer, seed: int) -> str | None:
     return None
 
 
+def _downwards(answer: Answer, seed: int) -> str | None:
+    patched, clean, corrupted = (-each for each in _three(seed))
+    share = (patched.mean() - corrupted.mean()) / (clean.mean() - corrupted.mean())
+    for direction, expected in (("denoise", share), ("noise", 1 - share)):
+        found = answer(patched, clean, corrupted, direction)
+        if wrong := _close(found, expected.item(), f'for "{direction}", the clean metric being the lower one,'):
+            return wrong
+    return None
+
+
+def _leaves_metrics(answer: Answer, seed: int) -> str | None:
+    for direction in ("denoise", "noise"):
+        given = _three(seed)
+        answer(*given, direction)
+        if not all(torch.equal(one, other) for one, other in zip(given, _three(seed), strict=True)):
+            return f'after "{direction}" one of the three vectors held other numbers'
+    return None
+
+
 NORMALISED_EFFECT = Exercise(
     lesson="08",
     task="the share of the distance between the two runs that a patch covers",
@@ -234,6 +264,10 @@ NORMALISED_EFFECT = Exercise(
     reference=answers.normalised_effect,
     properties=(
         Property("it is one number for all prompts", _one_number, "Take means over prompts, .mean()."),
+        Property(
+            "what it was given is not overwritten", _leaves_metrics,
+            "patched -= corrupted changes the caller's vector: write patched - corrupted.",
+        ),
         Property(
             "denoising nothing is 0, restoring everything is 1", _ends,
             "(patched - corrupted) / (clean - corrupted): the way back from the corrupted run.",
@@ -251,146 +285,14 @@ NORMALISED_EFFECT = Exercise(
             "A mean of ratios blows up where the two runs of one prompt nearly agree. Divide mean by mean.",
         ),
         Property("it is right in between", _general, "Divide by the distance of the two runs, and by nothing else."),
+        Property(
+            "it is right where the clean metric is the lower one", _downwards,
+            "The distance has a sign: clean.mean() - corrupted.mean(), without abs().",
+        ),
     ),
     hints=(
         "The distance is clean.mean() - corrupted.mean(), in both directions.",
         'For "denoise" the patched run set out from the corrupted one: how far has it come?',
         'For "noise" it set out from the clean one: (clean.mean() - patched.mean()) / distance.',
-    ),
-)  # fmt: skip
-
-
-# --- deciding_runs
-
-COMPONENTS = "ABC"
-World = dict[frozenset[str], bool]
-"""Is the answer there, given the components that hold their clean values?"""
-
-
-def _sets() -> list[frozenset[str]]:
-    return [frozenset(chosen) for size in range(4) for chosen in combinations(COMPONENTS, size)]
-
-
-def _worlds() -> list[World]:
-    """Every world in which all clean gives the answer, all corrupted does not, and nothing works against it."""
-    found = []
-    for values in product([False, True], repeat=8):
-        world = dict(zip(_sets(), values, strict=True))
-        grows = all(world[one] <= world[two] for one in world for two in world if one <= two)
-        if grows and world[frozenset(COMPONENTS)] and not world[frozenset()]:
-            found.append(world)
-    return found
-
-
-CLAIMS: dict[str, Callable[[Callable[[str], bool]], bool]] = {
-    "A is enough": lambda holds: holds("A"),
-    "A is needed": lambda holds: not holds("BC"),
-    "only A matters": lambda holds: holds("A") and not holds("BC"),
-    "A and B back each other up": lambda holds: holds("AC") and holds("BC") and not holds("C"),
-    "A and B work only together": lambda holds: holds("AB") and not holds("A") and not holds("B"),
-}
-Run = tuple[str, str]
-
-
-def _with_answer(world: World, run: Run) -> bool:
-    """Is the answer there in this run?"""
-    patched = frozenset(run[1])
-    return world[patched if run[0] == "denoise" else frozenset(COMPONENTS) - patched]
-
-
-def _clash(claim: str, runs: list[Run]) -> list[bool] | None:
-    """A result of these runs that leaves the claim open, if there is one."""
-    said: dict[tuple[bool, ...], bool] = {}
-    for world in _worlds():
-        result = tuple(_with_answer(world, run) for run in runs)
-        truth = CLAIMS[claim](lambda kept, world=world: world[frozenset(kept)])  # type: ignore[misc]
-        if said.setdefault(result, truth) != truth:
-            return list(result)
-    return None
-
-
-def _named(run: Run) -> str:
-    return f"{run[0]} {run[1]}"
-
-
-def _readable(answer: Answer, seed: int) -> str | None:
-    found = answer()
-    if not isinstance(found, dict) or set(found) != set(CLAIMS):
-        return f"it gave {sorted(found) if isinstance(found, dict) else shape_of(found)}"
-    for claim, runs in found.items():
-        for run in runs if isinstance(runs, list | tuple) else [runs]:
-            if not (isinstance(run, tuple | list) and len(run) == 2 and run[0] in ("denoise", "noise")):
-                return f"{claim!r} has the run {run!r}"
-            if not (isinstance(run[1], str) and set(run[1]) <= set(COMPONENTS) and run[1]):
-                return f"{claim!r} patches {run[1]!r}"
-    return None
-
-
-def _decides(*claims: str) -> Callable[[Answer, int], str | None]:
-    def test(answer: Answer, seed: int) -> str | None:
-        found = answer()
-        for claim in claims:
-            runs = [tuple(run) for run in found[claim]]
-            clash = _clash(claim, runs)
-            if clash is not None:
-                results = ", ".join(
-                    f"{_named(run)}: {'there' if there else 'gone'}" for run, there in zip(runs, clash, strict=True)
-                )
-                return f"for {claim!r} the answers may be [{results}] both if it is true and if it is false"
-        return None
-
-    return test
-
-
-def _no_run_too_many(answer: Answer, seed: int) -> str | None:
-    for claim, runs in answer().items():
-        for index, run in enumerate(runs):
-            if _clash(claim, [tuple(each) for each in (*runs[:index], *runs[index + 1 :])]) is None:
-                return f"{claim!r} is decided without {_named(run)}"
-    return None
-
-
-DECIDING_RUNS = Exercise(
-    lesson="08",
-    task="the patched runs that decide a claim about three components",
-    minutes=12,
-    difficulty=3,
-    reference=answers.deciding_runs,
-    properties=(
-        Property(
-            "it is a list of runs for each claim", _readable,
-            'A dictionary with the five claims as keys; a run is ("denoise", "AB"): direction, patched components.',
-        ),
-        Property(
-            "what is enough is decided", _decides("A is enough"),
-            "Enough: with everything else corrupted, does A bring the answer back? That is denoising.",
-        ),
-        Property(
-            "what is needed is decided", _decides("A is needed"),
-            "Needed: with everything else clean, is the answer lost without A? That is noising.",
-        ),
-        Property(
-            "what alone matters is decided", _decides("only A matters"),
-            "It has to be enough *and* needed: enough alone leaves room for a second way, needed alone for a helper.",
-        ),
-        Property(
-            "stand-ins are found", _decides("A and B back each other up"),
-            "Remove A, then B, then both. Denoising each tells you what each can do alone, with C corrupted too.",
-        ),
-        Property(
-            "partners are found", _decides("A and B work only together"),
-            "Restore A, then B, then both. Noising A only says that A is needed, perhaps together with C.",
-        ),
-        Property(
-            "no run is too many", _no_run_too_many,
-            "Each run costs as much as the next: leave out those whose result could not change the verdict.",
-        ),
-    ),
-    hints=(
-        "Write each claim as a sentence about what is clean: 'A alone clean: the answer is there'. Then say which run "
-        "that is.",
-        "Only S clean: denoise S. All but S clean: noise S. Two claims need one run, one needs two, two need three.",
-        "Stand-ins: noise A, noise B, noise AB. Partners are the same with denoise. The third claim is the first two "
-        "at once.",
     ),
 )  # fmt: skip
