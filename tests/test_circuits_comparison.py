@@ -208,6 +208,9 @@ def test_the_command_tells_of_every_member(capsys):
     own = [value for value, _, _ in with_mdm["cross_faithfulness"]["circuit of mdm in mdm"]]
     assert own == pytest.approx(told["members"]["mdm"]["faithfulness"], abs=1e-6)
     text = as_text(told)
+    assert "describes a guess" in told["members"]["arm"]["warnings"][0]  # it cannot do a chain
+    assert "--steps" in told["members"]["mdm"]["warnings"][0]  # two points are not enough
+    assert text.count("WARNING") == sum(len(row["warnings"]) for row in told["members"].values())
     for shown in (*told["members"], *told["comparisons"], told["members"]["mdm"]["top_edges"][0][0]):
         assert shown in text
     explained = text.partition("How to read it")[2]
@@ -222,6 +225,7 @@ def test_what_is_no_number_is_none_in_json_and_told_in_words():
     nan, row = float("nan"), [0.1, 1.0]
     member = {"clean": 1.0, "corrupted": 1.0, "integration_error": nan, "edges": 10, "fractions": row, "kept": [1, 10]}
     member |= {"faithfulness": [nan, float("inf")], "cpr": nan, "cmd": nan, "top_edges": [("input->logits", 1.0)]}
+    member |= {"warnings": []}
     result = {"name": "made up", "task": "ioi", "seed": 0, "prompts": 1, "members": {"arm": member}, "comparisons": {}}
     told = without_nan(result)
     assert json.loads(json.dumps(told, allow_nan=False)) == told
@@ -235,3 +239,5 @@ def test_the_command_refuses_a_task_that_the_pair_never_saw(capsys):
     assert "was not trained on countdown" in capsys.readouterr().err
     assert main(["circuits", "toy-chain", "chian"]) == 1
     assert "Did you mean chain" in capsys.readouterr().err
+    assert main(["circuits", "toy-chain", "chain", "--prompts", "3"]) == 1
+    assert "Ask for 4 or more" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from helpers import (
     DECODER_NAMES,
     DECODERS,
@@ -445,6 +446,37 @@ def test_a_mask_outside_the_vocabulary_is_refused(mask_id: int) -> None:
     with pytest.raises(InputError) as caught:
         MDM(tiny_decoder("llama"), mask_id=mask_id)
     assert_three_parts(caught.value, str(mask_id), f"0 to {VOCABULARY - 1}")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        transformers.MistralConfig(sliding_window=4),
+        transformers.Qwen2Config(use_sliding_window=True, sliding_window=4, max_window_layers=0),
+        transformers.Gemma3TextConfig(sliding_window=4),
+        transformers.GPTNeoConfig(num_layers=2, attention_types=[[["global", "local"], 1]], window_size=4),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_attention_that_cannot_be_opened_is_refused(config: Any) -> None:
+    """A window stays where it is, whatever is asked of attention: the model would not see what it is said to see."""
+    small = {"vocab_size": VOCABULARY, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    for name, value in {**small, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}.items():
+        if hasattr(config, name):
+            setattr(config, name, value)
+    if hasattr(config, "layer_types") and config.layer_types:
+        config.layer_types = config.layer_types[:2]
+    decoder = transformers.AutoModelForCausalLM.from_config(config)
+    ARM(decoder)  # from left to right it is what it says
+    with pytest.raises(InputError) as caught:
+        MDM(decoder, mask_id=MASK)
+    assert_three_parts(caught.value, config.model_type)
+
+
+def test_what_is_no_language_model_is_refused() -> None:
+    with pytest.raises(InputError) as caught:
+        ARM(torch.nn.Linear(2, 2))
+    assert_three_parts(caught.value, "Linear")
 
 
 def test_a_tokenizer_of_another_model_is_refused(tokenizer: Any) -> None:

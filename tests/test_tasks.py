@@ -493,6 +493,13 @@ def test_as_many_prompts_as_there_are_examples_can_be_asked_for(tokenizer):
         task.prompts(tokenizer, n + 1)
 
 
+def test_no_prompts_and_prompts_in_unknown_words_are_refused(tokenizer):
+    with pytest.raises(InputError, match="nothing to measure"):
+        Chain().prompts(tokenizer, 0)
+    with pytest.raises(InputError, match="another task"):
+        GreaterThan().prompts(tokenizer, 4)
+
+
 def test_a_mask_token_is_needed(tokenizer):
     with pytest.raises(InputError, match="no mask token"):
         GreaterThan().prompts(PatternTokenizer(BY_DIGITS), 5)

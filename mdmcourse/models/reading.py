@@ -35,6 +35,19 @@ class LanguageModel:
     """
 
     def __init__(self, decoder: Any, tokenizer: Any, attention: str, shift: bool) -> None:
+        config: Any = getattr(decoder, "config", None)
+        if not hasattr(decoder, "get_input_embeddings") or not hasattr(config, "max_position_embeddings"):
+            raise InputError(
+                f"A {type(decoder).__name__} cannot be read as a language model.",
+                "It has no embedding of tokens, or does not say how many positions it has.",
+                "Give a causal language model of transformers: Llama, Qwen2, Qwen3 or GPT-2.",
+            )
+        if attention != "causal" and (kind := _limited(config)):
+            raise InputError(
+                f"The attention of this {config.model_type} decoder is limited: {kind}.",
+                f"It cannot be read with {attention} attention: some positions would not see what they should.",
+                "Use a decoder without it, or switch it off in the config before the weights are loaded.",
+            )
         self.decoder, self.tokenizer = decoder, tokenizer
         self.attention, self.shift = attention, shift
         self._block = block_length(attention)
@@ -223,6 +236,16 @@ class LanguageModel:
             f"{config.num_attention_heads} heads, {size} M parameters, {self.attention} attention"
             f"{', shifted' if self.shift else ''})"
         )
+
+
+def _limited(config: Any) -> str | None:
+    """What keeps a decoder's layers from seeing every position, if anything does."""
+    if "local" in (getattr(config, "attention_layers", None) or []):
+        return "some layers see a neighbourhood only"
+    window, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
+    if kinds is not None:
+        return f"a sliding window of {window} tokens" if "sliding_attention" in kinds else None
+    return f"a sliding window of {window} tokens" if window and getattr(config, "use_sliding_window", True) else None
 
 
 class ARM(LanguageModel):

@@ -11,7 +11,7 @@ from mdmcourse.errors import InputError
 from mdmcourse.models.pairs import load_pair
 from mdmcourse.models.reading import MDM, LanguageModel
 from mdmcourse.models.registry import load, registry
-from mdmcourse.tasks import get_task
+from mdmcourse.tasks import get_task, readable
 
 
 def circuits_of(
@@ -34,6 +34,12 @@ def circuits_of(
 
     Raises UnknownNameError for an unknown pair or task, and InputError for a task that the pair was not trained on.
     """
+    if n < 4:
+        raise InputError(
+            f"{n} prompts were asked for.",
+            "A ceiling takes two halves of them, and an interval takes more than one prompt in each.",
+            "Ask for 4 or more; a hundred are better.",
+        )
     members, tasks = _members(name, seed, device)
     if tasks and task not in tasks:
         get_task(task)
@@ -51,10 +57,10 @@ def circuits_of(
     scores = {}
     for member, model in members.items():
         say(f"{member}: attribution")
-        scores[member] = attribute(model, found_on, steps=steps, keep_prompts=True)
+        scores[member] = attribute(model, readable(model, found_on), steps=steps, keep_prompts=True)
         say(f"{member}: faithfulness")
         result["members"][member] = _of_member(
-            scores[member], faithfulness_curve(model, tested_on, scores[member]), top
+            scores[member], faithfulness_curve(model, readable(model, tested_on), scores[member]), top
         )
     for member in others:
         say(f"{first} ~ {member}: comparison")
@@ -80,6 +86,7 @@ def _of_member(scores: Scores, curve: Faithfulness, top: int) -> dict[str, Any]:
         "clean": scores.clean,
         "corrupted": scores.corrupted,
         "integration_error": scores.integration_error,
+        "warnings": _warnings(scores),
         "edges": scores.graph.n_edges,
         "fractions": curve.fractions.tolist(),
         "kept": curve.kept.tolist(),
@@ -88,6 +95,17 @@ def _of_member(scores: Scores, curve: Faithfulness, top: int) -> dict[str, Any]:
         "cmd": curve.cmd,
         "top_edges": scores.top(top),
     }
+
+
+def _warnings(scores: Scores) -> list[str]:
+    """What makes a member's numbers say less than they seem to."""
+    said = []
+    effect = scores.clean - scores.corrupted
+    if abs(effect) < 0.1:
+        said.append(f"corruption costs {effect:.3f} logits: it cannot do this task, and what follows describes a guess")
+    elif abs(scores.integration_error) > 0.1:
+        said.append(f"the integral is off by {scores.integration_error:+.0%}: more --steps make it smaller")
+    return said
 
 
 def _of_comparison(both: Comparison, one: str, two: str) -> dict[str, Any]:
@@ -161,6 +179,7 @@ def _member_lines(member: str, row: dict[str, Any]) -> list[str]:
     return [
         f"{member}: logit difference {row['clean']:.2f} clean, {row['corrupted']:.2f} corrupted; "
         f"error of the integral {error}",
+        *(f"  WARNING: {warning}" for warning in row["warnings"]),
         _row(f"share of {row['edges']:,} edges", row["fractions"], ".1%"),
         _row("kept, without dead ends", row["kept"], ","),
         _row("faithfulness", row["faithfulness"]),

@@ -185,6 +185,8 @@ class Task(ABC):
         answer and distractor differ at the analysed token; of the lengths, the most frequent. If the task does not have
         so many, InputError is raised, or with `or_fewer` those that it has are given.
         """
+        if n < 1:
+            raise InputError(f"{n} prompts were asked for.", "There would be nothing to measure.", "Ask for 1 or more.")
         if mask_id is None:
             mask_id = tokenizer.mask_token_id
         if mask_id is None:
@@ -209,7 +211,7 @@ class Task(ABC):
         raise InputError(
             f"Only {len(rows)} of {len(examples)} examples of {self.name} fit this tokenizer and have one length.",
             f"{n} were asked for. An example fits if the answer's tokens can be told from those of the text beside it.",
-            "Ask for fewer prompts.",
+            "Ask for fewer prompts." if rows else "Use another task, or a tokenizer that knows its words.",
         )
 
     def __repr__(self) -> str:
