@@ -7,14 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import tiny_decoder
 from layouts import LAYOUTS, byte_tokenizer, plain
 
+from mdmcourse.circuits import Circuit, Graph, run_circuits
+from mdmcourse.errors import InputError
+from mdmcourse.models.pairs import load_pair
 from mdmcourse.models.registry import entry
+from mdmcourse.study.circuits import circuits_of
 from mdmcourse.study.estimate import estimate
-from mdmcourse.study.plan import load_plan
+from mdmcourse.study.evaluate import accuracy, at_target, evaluate_pair
+from mdmcourse.study.plan import Group, load_plan
 from mdmcourse.study.report import as_markdown
 from mdmcourse.study.run import run_study
+from mdmcourse.tasks import get_task, readable
 
 FAMILY = {"diffugpt-s": "gpt2", "diffullama-7b": "llama", "dream-7b": "qwen2", "qwen3-0.6b-mdlm": "qwen3"}
 
@@ -50,6 +57,71 @@ def test_a_plan_runs_on_stand_ins(name: str, tmp_path: Path) -> None:
     text = as_markdown(small, results)
     assert group.title in text
     assert "(one ARM)" in text
+
+
+@pytest.fixture
+def with_a_new_row(tmp_path: Path) -> dict[str, str]:
+    """Folders of a stand-in for diffugpt-m, whose mask is a row that its ARM does not have."""
+    about = entry("pairs", "diffugpt-m")
+    return {
+        member: str(stand_in(tmp_path, member, about[member], "gpt2", seed))
+        for seed, member in enumerate(("arm", "mdm"))
+    }
+
+
+def test_an_mdm_sees_its_mask_also_where_that_is_a_row_that_its_arm_does_not_have(
+    with_a_new_row: dict[str, str], tmp_path: Path
+) -> None:
+    """Statistics are those of prompts with the mask for the MDM; for the ARM, anything can stand there."""
+    plan = load_plan("diffugpt-s")
+    group = Group("new row", "diffugpt-m", local="greater-than", weights=with_a_new_row)
+    small = replace(plan, groups=(group,), prompts=8, steps=1, resamples=1, shares=(0.05, 0.08))
+    file = run_study(small, runs=tmp_path / "runs", out=tmp_path / "results.json", progress=False)
+    [unit] = json.loads(file.read_text(encoding="utf-8"))["units"]
+    found = unit["statistics"]
+    assert "cka_masked/mdm" in found
+    pair = load_pair("diffugpt-m", weights=with_a_new_row)
+    assert pair.mdm.mask_id == pair.arm.vocab_size
+    drawn = get_task("greater-than").prompts(pair.arm.tokenizer, 24, mask_id=pair.mdm.mask_id)
+    tested = drawn.select(slice(16, 24))
+    graph = Graph.of(pair.arm)
+    masked = tested.clean == pair.mdm.mask_id
+    for name, model in pair.members.items():
+        for other in (0, 7):  # what an ARM is given in the place of the mask does not matter
+            clean, corrupted = (
+                each if name == "mdm" else each.masked_fill(masked, other) for each in (tested.clean, tested.corrupted)
+            )
+            read = replace(tested, clean=clean, corrupted=corrupted)
+            run = run_circuits(model, read, [Circuit.full(graph), Circuit.empty(graph)]).double().mean(dim=1)
+            assert float(run[0] - run[1]) == pytest.approx(found[f"effect/{name}"], rel=1e-3), name
+
+
+def test_each_model_is_given_prompts_that_it_can_read(with_a_new_row: dict[str, str]) -> None:
+    pair = load_pair("diffugpt-m", weights=with_a_new_row)
+    prompts = get_task("greater-than").prompts(pair.arm.tokenizer, 4, mask_id=pair.mdm.mask_id)
+    assert readable(pair.mdm, prompts) is prompts
+    given = readable(pair.arm, prompts)
+    masks = prompts.clean == pair.mdm.mask_id
+    assert masks.any()
+    assert torch.equal(given.clean, prompts.clean.masked_fill(masks, 0))
+    beyond = replace(prompts, clean=prompts.clean.clone())
+    beyond.clean[0, 0] = pair.mdm.mask_id  # before the target: it would be read
+    with pytest.raises(InputError, match="ids from"):
+        at_target(pair.arm, beyond)
+
+
+def test_circuits_and_accuracies_of_such_a_pair(
+    with_a_new_row: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = load_pair("diffugpt-m", weights=with_a_new_row)
+    monkeypatch.setattr("mdmcourse.study.circuits.load_pair", lambda *_, **__: replace(pair, tasks=()))
+    told = circuits_of("diffugpt-m", "greater-than", n=4, steps=1, bootstrap=0)
+    assert told["comparisons"]["arm ~ mdm"]["cross_faithfulness"]["circuit of arm in mdm"][-1][0] == pytest.approx(1)
+    monkeypatch.setattr("mdmcourse.study.evaluate.load_pair", lambda *_, **__: replace(pair, tasks=("greater-than",)))
+    found = evaluate_pair("diffugpt-m", n=8)
+    for name, model in pair.members.items():
+        alone = accuracy(model, get_task("greater-than"), 8, mask_id=0)
+        assert found["members"][name]["greater-than"]["preferred"] == alone.preferred
 
 
 @pytest.mark.parametrize("name", [*FAMILY, "smollm2", "toys"])

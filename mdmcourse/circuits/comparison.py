@@ -28,6 +28,7 @@ from mdmcourse.circuits.scores import Scores
 from mdmcourse.errors import InputError
 from mdmcourse.models.reading import LanguageModel
 from mdmcourse.storage import Saved
+from mdmcourse.tasks.readable import readable
 from mdmcourse.tasks.task import Prompts
 
 Estimate = tuple[float, float, float]
@@ -272,7 +273,7 @@ def compare(
         for (where, model), (whose, scores) in product(
             zip(("one", "two"), models, strict=True), (("one", one), ("two", two))
         ):
-            curve = faithfulness_curve(model, prompts, scores, fractions)
+            curve = faithfulness_curve(model, readable(model, prompts), scores, fractions)
             samples = [curve.of(draw).values for draw in drawn]
             cross[f"circuit of {whose} in {where}"] = _estimate(curve.values, samples, tail).tolist()
     size = torch.stack([one.values.abs(), two.values.abs()])

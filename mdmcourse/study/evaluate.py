@@ -20,7 +20,7 @@ from mdmcourse.paths import data_dir
 from mdmcourse.sequences import Sequences
 from mdmcourse.study.infilling import infilling, windows
 from mdmcourse.study.text import read_text
-from mdmcourse.tasks import get_task
+from mdmcourse.tasks import get_task, readable
 from mdmcourse.tasks.task import Example, Prompts, Task, encode_examples
 
 
@@ -55,6 +55,7 @@ class Accuracy:
 def at_target(model: LanguageModel, prompts: Prompts, batch_size: int = 256) -> tuple[float, float]:
     """Shares of prompts at whose target the answer has the highest logit, and a higher one than the distractor."""
     highest = higher = 0
+    prompts = readable(model, prompts)
     for start in range(0, len(prompts), batch_size):
         part = slice(start, start + batch_size)
         clean, target = prompts.clean[part], prompts.target[part]
@@ -163,8 +164,7 @@ def evaluate_pair(name: str, seed: int = 0, *, n: int = 500, device: str | None 
     real = "base" in entry("pairs", name) and device in (None, "cpu")
     dtype = getattr(torch, faster_dtype()) if real else None
     pair = load_pair(name, seed, device=device, dtype=dtype)
-    # What stands at the answer for an ARM, which does not see it; some ARMs have no row for the MDM's mask.
-    mask_id = pair.mdm.mask_id if pair.mdm.mask_id < pair.arm.vocab_size else 0
+    mask_id = pair.mdm.mask_id  # at the answer for an ARM too, which does not see it
     members: dict[str, dict[str, Any]] = {member: {} for member in pair.members}
     for name_of_task in pair.tasks:
         drawn: dict[tuple[int, int | None], Questions] = {}  # by tokenizer and mask: mostly one for all members

@@ -24,7 +24,7 @@ import torch
 from mdmcourse.circuits import attribute
 from mdmcourse.circuits.processes import wait_for_all, which_process
 from mdmcourse.errors import CheckpointError, InputError
-from mdmcourse.models.pairs import load_pair, pair_directory
+from mdmcourse.models.pairs import Pair, load_pair, pair_directory
 from mdmcourse.models.reading import LanguageModel
 from mdmcourse.models.registry import entry
 from mdmcourse.paths import data_dir
@@ -32,7 +32,7 @@ from mdmcourse.storage import write_text
 from mdmcourse.study.circuits import without_nan
 from mdmcourse.study.plan import Group, StudyPlan
 from mdmcourse.study.unit import Material, measure
-from mdmcourse.tasks import get_task
+from mdmcourse.tasks import get_task, readable
 from mdmcourse.tasks.task import Prompts
 
 DIGITS = 6  # significant ones, of every number that is stored
@@ -99,12 +99,11 @@ def run_unit(
     members: dict[str, LanguageModel] = dict(pair.members)
     if (beside := _beside(group, seed)) is not None:
         members["other-arm"] = load_pair(group.pair, beside, device=device).arm
-    mask_id = pair.mdm.mask_id if pair.mdm.mask_id < pair.arm.vocab_size else 0
-    found_on, tested_on = _prompts(task, pair.arm, plan.prompts, mask_id)
+    found_on, tested_on = _prompts(task, pair, plan.prompts)
     scores = {
         name: attribute(
             model,
-            found_on,
+            readable(model, found_on),
             steps=plan.steps,
             keep_prompts=True,
             save_to=folder / f"{name}.safetensors",
@@ -113,9 +112,13 @@ def run_unit(
         for name, model in members.items()
     }
     if others := [other for other in group.tasks if other != task]:
-        other_prompts, _ = _prompts(others[0], pair.arm, plan.prompts, mask_id)
+        other_prompts, _ = _prompts(others[0], pair, plan.prompts)
         scores["other-task"] = attribute(
-            pair.arm, other_prompts, steps=plan.steps, keep_prompts=True, save_to=folder / "other-task.safetensors"
+            pair.arm,
+            readable(pair.arm, other_prompts),
+            steps=plan.steps,
+            keep_prompts=True,
+            save_to=folder / "other-task.safetensors",
         )
     # Others may still have to read what is stored of attributions; and only one may take it away.
     rank, world = which_process(pair.arm.device)
@@ -167,9 +170,9 @@ def load_results(plan: StudyPlan, file: Path | None = None) -> dict[str, Any]:
     return results
 
 
-def _prompts(task: str, arm: LanguageModel, n: int, mask_id: int) -> tuple[Prompts, Prompts]:
-    """Held-out prompts in two halves for the scores, and others to test them on."""
-    drawn = get_task(task).prompts(arm.tokenizer, 3 * n, mask_id=mask_id)
+def _prompts(task: str, pair: Pair, n: int) -> tuple[Prompts, Prompts]:
+    """Held-out prompts in two halves for the scores, and others to test them on; masked with the MDM's mask."""
+    drawn = get_task(task).prompts(pair.arm.tokenizer, 3 * n, mask_id=pair.mdm.mask_id)
     return drawn.select(slice(0, 2 * n)), drawn.select(slice(2 * n, 3 * n))
 
 

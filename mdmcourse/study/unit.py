@@ -54,6 +54,7 @@ from mdmcourse.lens import (
 )
 from mdmcourse.models.reading import MDM, LanguageModel
 from mdmcourse.study.evaluate import at_target
+from mdmcourse.tasks import readable
 from mdmcourse.tasks.task import Prompts
 
 MDMS = ("mdm", "mdm-second-seed")
@@ -92,8 +93,9 @@ def measure(
     grid = torch.tensor([max(1, round(each * graph.n_edges)) for each in shares])
     half = len(material.found_on) // 2
     first, second = torch.arange(half), torch.arange(half, 2 * half)
-    direct = {name: direct_attribution(model, material.tested_on) for name, model in members.items()}
-    neurons = {name: neuron_activations(model, material.tested_on) for name, model in members.items()}
+    tested = {name: readable(model, material.tested_on) for name, model in members.items()}
+    direct = {name: direct_attribution(model, tested[name]) for name, model in members.items()}
+    neurons = {name: neuron_activations(model, tested[name]) for name, model in members.items()}
     edges = {name: scores.need_prompts()[:, graph.exists] for name, scores in material.scores.items()}
 
     def resampleable(draw: Callable[[Int[Tensor, " n"]], Int[Tensor, " n"]]) -> tuple[dict[str, float], Tensor]:
@@ -176,7 +178,9 @@ def _functional(material: Material, k: int) -> dict[str, float]:
                 for other, circuit in circuits.items()
                 if other != "arm"
             }
-        run = run_circuits(model, material.tested_on, [Circuit.of(graph, edges) for edges in chosen.values()])
+        run = run_circuits(
+            model, readable(model, material.tested_on), [Circuit.of(graph, edges) for edges in chosen.values()]
+        )
         value = dict(zip(chosen, run.double().mean(dim=1).tolist(), strict=True))
         effect = value["all"] - value["none"]
         found[f"effect/{name}"] = effect
@@ -192,13 +196,14 @@ def _functional(material: Material, k: int) -> dict[str, float]:
 def _inside(material: Material) -> dict[str, float]:
     """What the lens shows of each member, and how alike its representations are to the ARM's."""
     found: dict[str, float] = {}
-    tested, layers = material.tested_on, material.graph.layers
-    few = tested.select(slice(0, LIKENESS_PROMPTS))
-    clean = few.clean.to(material.members["arm"].device)
+    layers = material.graph.layers
     mask = next((model.mask_id for model in material.members.values() if isinstance(model, MDM)), -1)
-    masked = clean == mask
+    masked = material.tested_on.clean[:LIKENESS_PROMPTS].cpu() == mask
     streams, kinds = {}, {"revealed": ~masked, "masked": masked}
     for name, model in material.members.items():
+        tested = readable(model, material.tested_on)
+        few = tested.select(slice(0, LIKENESS_PROMPTS))
+        clean = few.clean.to(model.device)
         found[f"accuracy/{name}"], found[f"preferred/{name}"] = at_target(model, tested)
         lens = answer_lens(model, tested)
         wrong = (lens.rank > 0).int()
@@ -212,7 +217,6 @@ def _inside(material: Material) -> dict[str, float]:
             found[f"skip/{name}"] = float((skipped[0] - skipped[2:-1]).max()) / effect
         streams[name] = residual_stream(model, clean)[1:].float().cpu()
     for kind, where in kinds.items():
-        where = where.cpu()
         if not where.any() or where.sum() < 8:
             continue
         for name, stream in streams.items():

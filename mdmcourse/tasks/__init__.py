@@ -9,6 +9,7 @@ from mdmcourse.tasks.countdown_text import CountdownText
 from mdmcourse.tasks.greater_than import GreaterThan
 from mdmcourse.tasks.ioi import IOI, ReversedIOI
 from mdmcourse.tasks.path import StarPath
+from mdmcourse.tasks.readable import readable
 from mdmcourse.tasks.task import SLOT, Example, Prompts, Task
 from mdmcourse.tasks.vocabulary import toy_tokenizer
 
@@ -27,5 +28,5 @@ def get_task(name: str) -> Task:
 
 __all__ = [
     "IOI", "SLOT", "TASKS", "Chain", "Countdown", "CountdownMini", "CountdownText", "Example", "GreaterThan",
-    "Prompts", "ReversedIOI", "StarPath", "Task", "get_task", "toy_tokenizer",
+    "Prompts", "ReversedIOI", "StarPath", "Task", "get_task", "readable", "toy_tokenizer",
 ]  # fmt: skip
