@@ -188,6 +188,26 @@ def multinomial(edges, exists, generator):
     return found
 
 
+def changes_clean(clean, corrupted, gradients, exists):
+    clean -= corrupted
+    return torch.einsum("snpd,rnpd->sr", clean, gradients) / clean.shape[1] * exists
+
+
+def changes_circuit(circuit, full, none):
+    distance = full.mean() - none.mean()
+    circuit -= none
+    return circuit.mean() / distance
+
+
+def another_circuit(edges, exists, generator):
+    """The circuit's own edges are struck from the list."""
+    return column_by_column(edges, exists & ~edges, generator)
+
+
+def sorted_weights(points):
+    return lagrange(points.sort().values)
+
+
 BOTH = "there is no score where there is no edge"
 WRONG = {
     "edge_scores": {
@@ -200,6 +220,8 @@ WRONG = {
         "mean over d_model": (
             lambda c, k, g, e: scores(c, k, g, e) / c.shape[3], "the numbers of a position are summed too",
         ),
+        "NaN for no mask": (lambda c, k, g, e: scores(c, k, g, e).masked_fill(~e, torch.nan), BOTH),
+        "changes its argument": (changes_clean, "what it was given is not overwritten"),
         "no mask": (lambda c, k, g, e: scores(c, k, g, torch.ones_like(e)), BOTH),
         "absolute value": (lambda c, k, g, e: scores(c, k, g, e).abs(), "positive means that the edge helps"),
         "prompts mixed": (mean_of_gradients, "each edge has its own source and reader"),
@@ -215,13 +237,25 @@ WRONG = {
     "rule_weights": {
         "equal weights": (lambda x: torch.full_like(x, 1 / len(x)), "the integral of x is 1/2"),
         "transposed": (
-            lambda x: torch.linalg.solve(vandermonde(x).T, right_side(x)), "the integral of 1 is 1",
+            lambda x: torch.linalg.solve(vandermonde(x).T, right_side(x)), "the matrix is the right way round",
+        ),
+        "1 / (k + 2)": (
+            lambda x: torch.linalg.solve(vandermonde(x), 1 / (torch.arange(len(x), dtype=x.dtype) + 2)),
+            "on the right stand the integrals",
+        ),
+        "1, then 1 / k": (
+            lambda x: torch.linalg.solve(vandermonde(x), 1 / torch.arange(len(x), dtype=x.dtype).clamp(min=1)),
+            "on the right stand the integrals",
         ),
         "1 / k": (
-            lambda x: torch.linalg.solve(vandermonde(x), 1 / (torch.arange(len(x), dtype=x.dtype) + 2)),
-            "the integral of 1 is 1",
+            lambda x: torch.linalg.solve(vandermonde(x), 1 / torch.arange(len(x), dtype=x.dtype)),
+            "all weights are finite",
         ),
-        "from -1 to 1": (lambda x: 2 * lagrange(x), "the integral of 1 is 1"),
+        "from -1 to 1": (lambda x: 2 * lagrange(x), "on the right stand the integrals"),
+        "too few digits": (lambda x: lagrange(x).float(), "it gives a tensor of the points' dtype"),
+        "an array": (lambda x: lagrange(x).numpy(), "it gives a tensor of the points' dtype"),
+        "a list": (lambda x: lagrange(x).tolist(), "it gives a tensor of the points' dtype"),
+        "weights of the sorted points": (sorted_weights, "the integral of x is 1/2"),
         "trapezoid": (trapezoid, "the integral of x is 1/2"),
         "one power less": (one_power_less, "three points at the ends and the middle give Simpson's rule"),
         "points changed": (sorted_in_place, "the points are left as they were"),
@@ -250,6 +284,10 @@ WRONG = {
         "everything": (set, "an edge into a node that goes nowhere is dropped"),
     },
     "faithfulness": {
+        "a distance without its sign": (
+            lambda c, f, n: (c.mean() - n.mean()) / (f.mean() - n.mean()).abs(), "the distance keeps its sign",
+        ),
+        "changes its argument": (changes_circuit, "what it was given is not overwritten"),
         "not normalised": (lambda c, f, n: c.mean(), "it is 1 with all edges"),
         "not divided": (lambda c, f, n: c.mean() - n.mean(), "it is 1 with all edges"),
         "a plain ratio": (lambda c, f, n: c.mean() / f.mean(), "it is 0 with no edges"),
@@ -279,6 +317,8 @@ WRONG = {
         "never the circuit's own": (
             lambda *a: column_by_column(*a, own=False), "every source upstream has the same chance",
         ),
+        "without the circuit's own": (another_circuit, "the circuit's own edges may be drawn too"),
+        "a list": (lambda *a: column_by_column(*a).tolist(), "it gives booleans of the shape of the edges"),
         "as many out of each source": (same_sources, "each reader gets as many edges as before"),
         "the circuit itself": (lambda edges, exists, generator: edges.clone(), "two draws differ"),
         "a seed of its own": (seeded_anew, "two draws differ"),
@@ -305,6 +345,7 @@ RIGHT = {
     "without_dead_ends": {"from both ends": both_ways, "every way": by_every_way},
     "faithfulness": {
         "sums": lambda c, f, n: (c - n).sum() / (f - n).sum(),
+        "NumPy's number": lambda c, f, n: (c.mean() - n.mean()).numpy() / (f.mean() - n.mean()).numpy(),
         "a float": lambda c, f, n: 1 - float((f - c).mean() / (f - n).mean()),
     },
     "control_circuit": {"column by column": column_by_column, "multinomial": multinomial},

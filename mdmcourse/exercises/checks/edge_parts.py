@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mdmcourse.exercises.answers import lesson09 as answers
-from mdmcourse.exercises.checks.tools import differs, generator, shape_of
+from mdmcourse.exercises.checks.tools import differs, generator, shape_of, shown
 from mdmcourse.exercises.exercise import Answer, Exercise, Property
 
 # --- edge_scores: 5 sources, 4 readers, 3 prompts, 6 positions, 7 numbers a position
@@ -88,6 +88,15 @@ def _all_edges(answer: Answer, seed: int) -> str | None:
     return differs(answer(clean, corrupted, gradients, EXISTS), expected, "for random numbers")
 
 
+def _leaves_runs(answer: Answer, seed: int) -> str | None:
+    given, exists = _runs(seed), EXISTS.clone()
+    answer(*given, exists)
+    names = ("clean", "corrupted", "gradients", "exists")
+    pairs = zip(names, (*given, exists), (*_runs(seed), EXISTS), strict=True)
+    changed = [name for name, one, other in pairs if not torch.equal(one, other)]
+    return f"afterwards `{changed[0]}` held other numbers" if changed else None
+
+
 EDGE_SCORES = Exercise(
     lesson="09",
     task="the scores of all edges, from what is written and from gradients",
@@ -100,12 +109,12 @@ EDGE_SCORES = Exercise(
             "The rows are sources, the columns readers: torch.einsum(\"snpd,rnpd->sr\", ...) sums over the rest.",
         ),
         Property(
-            "nothing is lost if the corrupted prompt is the clean one", _nothing_lost,
-            "A score is about what changes: multiply the gradient with clean minus corrupted, not with clean alone.",
+            "there is no score where there is no edge", _no_edge,
+            "A source cannot send to a reader upstream. Set these entries to 0 with `exists`: to 0, not to NaN.",
         ),
         Property(
-            "there is no score where there is no edge", _no_edge,
-            "A source cannot send to a reader upstream. Set these entries to 0 with `exists`.",
+            "nothing is lost if the corrupted prompt is the clean one", _nothing_lost,
+            "A score is about what changes: multiply the gradient with clean minus corrupted, not with clean alone.",
         ),
         Property(
             "positive means that the edge helps", _sign,
@@ -127,6 +136,10 @@ EDGE_SCORES = Exercise(
             "each edge has its own source and reader", _all_edges,
             "Multiply prompt by prompt, and take the mean after that: means before it mix the prompts.",
         ),
+        Property(
+            "what it was given is not overwritten", _leaves_runs,
+            "clean -= corrupted changes the caller's tensor, which later cells use again: write clean - corrupted.",
+        ),
     ),
     hints=(
         "For one edge: (clean[u] - corrupted[u]) * gradients[v], summed over positions and d_model, mean over prompts.",
@@ -147,12 +160,51 @@ def _points(seed: int) -> Tensor:
     return points[torch.randperm(n, generator=g)]
 
 
+def _tensor_like_points(answer: Answer, seed: int) -> str | None:
+    points = _points(seed)
+    found = answer(points.clone())
+    if not isinstance(found, Tensor):
+        return f"it gave {shape_of(found)}"
+    return None if found.dtype == points.dtype else f"for points of {points.dtype} it gave weights of {found.dtype}"
+
+
 def _one_weight_a_point(answer: Answer, seed: int) -> str | None:
     points = _points(seed)
     found = answer(points.clone())
     if isinstance(found, Tensor) and found.shape == points.shape:
         return None
     return f"for {len(points)} points it gave {shape_of(found)}"
+
+
+def _moments(answer: Answer, seed: int) -> tuple[Tensor, Tensor]:
+    """The sums of w_j x_j^k for two sets of as many points, k below their number."""
+    one, other = _points(seed), _points(seed + 4)
+    powers = torch.arange(len(one), dtype=one.dtype)[:, None]
+    return one**powers @ answer(one.clone()), other**powers @ answer(other.clone())
+
+
+def _finite(answer: Answer, seed: int) -> str | None:
+    found = answer(_points(seed))
+    return None if found.isfinite().all() else f"among the weights are {shown(found)}"
+
+
+def _matrix(answer: Answer, seed: int) -> str | None:
+    """The weights of the transposed system are told by what they solve."""
+    points = _points(seed)
+    powers = torch.arange(len(points), dtype=points.dtype)
+    found = answer(points.clone())
+    if torch.allclose((points ** powers[:, None]).T @ found, 1 / (powers + 1), atol=1e-6):
+        return "the weights solve the equations whose row j holds the powers of point j"
+    return None
+
+
+def _right_side(answer: Answer, seed: int) -> str | None:
+    """The same sums for other points, but not the integrals: the equations were solved with another right-hand side."""
+    one, other = _moments(answer, seed)
+    truth = 1 / (torch.arange(len(one), dtype=one.dtype) + 1)
+    if torch.allclose(one, other, atol=1e-6) and not torch.allclose(one, truth, atol=1e-6):
+        return f"whatever the points are, the integrals of 1, x, x^2, ... come out as {shown(one)}"
+    return None
 
 
 def _constant(answer: Answer, seed: int) -> str | None:
@@ -206,16 +258,26 @@ RULE_WEIGHTS = Exercise(
     difficulty=2,
     reference=answers.rule_weights,
     properties=(
+        Property(
+            "it gives a tensor of the points' dtype", _tensor_like_points,
+            "The points are float64, a torch tensor; so must the weights be. float32 spoils the seventh digit.",
+        ),
         Property("it gives one weight for each point", _one_weight_a_point, "n points have n weights."),
         Property("the points are left as they were", _leaves_points, "Weight j belongs to point j: do not sort them."),
+        Property("all weights are finite", _finite, "1 / k has no value for k = 0: on the right stands 1 / (k + 1)."),
         Property(
-            "the integral of 1 is 1", _constant,
-            "The equation of power 0 says that the weights sum to 1: on the right stands 1 / (k + 1) for the power k.",
+            "the matrix is the right way round", _matrix,
+            "One equation for each power, one column for each point: row k holds the k-th powers of all points.",
         ),
         Property(
+            "on the right stand the integrals", _right_side,
+            "The integral of x^k from 0 to 1 is 1 / (k + 1), for k = 0, 1, 2, ...",
+        ),
+        Property("the integral of 1 is 1", _constant, "The equation of power 0 says that the weights sum to 1."),
+        Property(
             "the integral of x is 1/2", _line,
-            "Equal weights do that only for points that lie evenly about the middle. Is the matrix the right way "
-            "round? Row k holds the k-th powers of all points.",
+            "Equal weights do that only for points that lie evenly about the middle. And weight j belongs to point j: "
+            "if you sort the points, bring the weights back into their order.",
         ),
         Property(
             "three points at the ends and the middle give Simpson's rule", _simpson,

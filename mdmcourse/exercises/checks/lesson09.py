@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -134,12 +135,12 @@ def _metrics(seed: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def _one_number(answer: Answer, seed: int) -> str | None:
     found = answer(*_metrics(seed))
-    shape = found.shape if isinstance(found, Tensor) else () if isinstance(found, float) else None
-    return None if shape == () else f"for six prompts it gave {shape_of(found)}"
+    one = isinstance(found, float) or getattr(found, "shape", None) == ()  # a tensor, or NumPy's number
+    return None if one else f"for six prompts it gave {shape_of(found)}"
 
 
-def _as_tensor(found: Tensor | float) -> Tensor:
-    return found if isinstance(found, Tensor) else torch.tensor(found)
+def _as_tensor(found: Any) -> Tensor:
+    return torch.as_tensor(found)
 
 
 def _all_edges(answer: Answer, seed: int) -> str | None:
@@ -169,6 +170,22 @@ def _means_first(answer: Answer, seed: int) -> str | None:
     return differs(found, expected, "with 5 of 10 lost on one prompt, and on another all of the 0.1 that there was,")
 
 
+def _downwards(answer: Answer, seed: int) -> str | None:
+    circuit, full, none = (-each for each in _metrics(seed))
+    expected = (circuit.mean() - none.mean()) / (full.mean() - none.mean())
+    return differs(_as_tensor(answer(circuit, full, none)), expected, "where all edges give less than none")
+
+
+def _leaves_metrics(answer: Answer, seed: int) -> str | None:
+    given = _metrics(seed)
+    answer(*given)
+    names = ("circuit", "full", "none")
+    changed = [
+        name for name, one, other in zip(names, given, _metrics(seed), strict=True) if not torch.equal(one, other)
+    ]
+    return f"afterwards `{changed[0]}` held other numbers" if changed else None
+
+
 FAITHFULNESS = Exercise(
     lesson="09",
     task="normalised faithfulness, from the metric of every prompt",
@@ -177,6 +194,10 @@ FAITHFULNESS = Exercise(
     reference=answers.faithfulness,
     properties=(
         Property("it gives one number", _one_number, "Take the mean over prompts."),
+        Property(
+            "what it was given is not overwritten", _leaves_metrics,
+            "circuit -= none changes the caller's vector: write circuit - none.",
+        ),
         Property("it is 1 with all edges", _all_edges, "Divide by what there is to be kept: full minus none."),
         Property("it is 0 with no edges", _no_edges, "Subtract what is there without any edge: none."),
         Property(
@@ -186,6 +207,10 @@ FAITHFULNESS = Exercise(
         Property(
             "means are taken before the ratio", _means_first,
             "A ratio for each prompt explodes where the two runs hardly differ. Mean over prompts first, then divide.",
+        ),
+        Property(
+            "the distance keeps its sign", _downwards,
+            "Divide by full.mean() - none.mean(), without abs(): a model may do worse with all its edges.",
         ),
     ),
     hints=(
@@ -207,7 +232,7 @@ def _circuit() -> Tensor:
     return torch.arange(7)[:, None] < torch.tensor([1, 0, 2, 1, 3, 3])
 
 
-def _draw(answer: Answer, seed: int) -> Tensor:
+def _draw(answer: Answer, seed: int) -> Any:
     return answer(_circuit(), IS_EDGE.clone(), generator(seed))
 
 
@@ -223,6 +248,14 @@ def _only_edges(answer: Answer, seed: int) -> str | None:
         odd = int((_draw(answer, seed + 1000 * number) & ~IS_EDGE).sum())
         if odd:
             return f"{odd} of its edges do not exist in the graph"
+    return None
+
+
+def _own_edges_too(answer: Answer, seed: int) -> str | None:
+    """Reader 0 has one source and one edge: it has to be drawn in every control."""
+    drawn = torch.stack([_draw(answer, seed + 1000 * number) for number in range(20)])
+    if drawn.any() and not (drawn & _circuit()).any():
+        return "in 20 draws none of the circuit's own edges was drawn, not even where a reader has no other source"
     return None
 
 
@@ -284,10 +317,17 @@ CONTROL_CIRCUIT = Exercise(
     difficulty=3,
     reference=answers.control_circuit,
     properties=(
-        Property("it gives booleans of the shape of the edges", _same_shape, "True where an edge is drawn."),
+        Property(
+            "it gives booleans of the shape of the edges", _same_shape,
+            "A tensor of torch.bool, like torch.zeros_like(edges): True where an edge is drawn.",
+        ),
         Property(
             "it has only edges that exist", _only_edges,
             "The sources of a reader are those upstream of it: draw from exists[:, reader] only.",
+        ),
+        Property(
+            "the circuit's own edges may be drawn too", _own_edges_too,
+            "A control knows nothing of the circuit: each source upstream has the same chance, in the circuit or not.",
         ),
         Property("it has as many edges", _same_number, "Draw without putting back, so that no edge is drawn twice."),
         Property(
