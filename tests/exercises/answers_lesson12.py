@@ -87,6 +87,49 @@ def losses_compared(rows, tokens, masked):
     return (loss(rows[:, :-1][where], tokens[:, 1:][where]) < loss(rows[:, 1:][where], tokens[:, 1:][where])).item()
 
 
+def moved_mask(rows, tokens, masked):
+    """The mask of a token is laid over the row of the same number, for the row before too."""
+    log_p = rows.log_softmax(dim=-1)
+    before = log_p[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0][masked[:, :-1]]
+    at = log_p.gather(-1, tokens[..., None])[..., 0][masked]
+    return bool(before.mean() > at.mean())
+
+
+def two_scores(rows, tokens, masked):
+    """Of all masked tokens but the first: log-probability by the row before and by their own."""
+    at = rows.log_softmax(dim=-1).gather(-1, tokens[..., None])[..., 0]
+    before = rows[:, :-1].log_softmax(dim=-1).gather(-1, tokens[:, 1:, None])[..., 0]
+    return before, at[:, 1:], masked[:, 1:]
+
+
+def mean_probability(rows, tokens, masked):
+    before, at, where = two_scores(rows, tokens, masked)
+    return bool(before[where].exp().mean() > at[where].exp().mean())
+
+
+def majority(rows, tokens, masked):
+    before, at, where = two_scores(rows, tokens, masked)
+    return bool((before > at)[where].double().mean() > 0.5)
+
+
+def mean_of_means(rows, tokens, masked):
+    before, at, where = two_scores(rows, tokens, masked)
+    each = [(before[n][where[n]] - at[n][where[n]]).mean() for n in range(len(rows)) if where[n].any()]
+    return bool(torch.stack(each).mean() > 0)
+
+
+def filled_in(value):
+    def answer(rows, tokens, masked):
+        """With `value` as the score of the first token by the row that it has not."""
+        before, at, _ = two_scores(rows, tokens, masked)
+        before = torch.cat([torch.full((len(rows), 1), value), before], dim=1)
+        first = rows.log_softmax(dim=-1)[:, :1].gather(-1, tokens[:, :1, None])[..., 0]
+        at = torch.cat([first, at], dim=1)
+        return bool(before[masked].mean() > at[masked].mean())
+
+    return answer
+
+
 def columns_of(read, tokens, other):
     before = read(tokens)
     found = []
@@ -95,6 +138,18 @@ def columns_of(read, tokens, other):
         changed[0, j] = other
         found.append((read(changed) != before)[0].any(dim=-1))
     return found
+
+
+def by(changed):
+    def answer(read, tokens, other):
+        before, found = read(tokens), []
+        for j in range(tokens.shape[1]):
+            now = tokens.clone()
+            now[0, j] = other
+            found.append(changed(read(now), before)[0])
+        return torch.stack(found, dim=1)
+
+    return answer
 
 
 def transposed(read, tokens, other):
@@ -183,6 +238,17 @@ def softmaxed(x):
     return (x - x.mean(dim=0)).square().sum(dim=1).softmax(dim=0)
 
 
+def centred_within_tokens(x):
+    squares = (x - x.mean(dim=1, keepdim=True)).square().sum(dim=1)
+    return squares / squares.sum()
+
+
+def centred_in_place(x):
+    x -= x.mean(dim=0)
+    squares = x.square().sum(dim=1)
+    return squares / squares.sum()
+
+
 def by_gram(x):
     c = x - x.mean(dim=0)
     return (c @ c.T).diagonal() / c.square().sum()
@@ -233,6 +299,19 @@ def set_to_zero(x, y, times):
     return linear_cka(x[keep], y[keep])
 
 
+def kept_by(passes):
+    def answer(x, y, times):
+        keep = passes(x, times) & passes(y, times)
+        return linear_cka(x[keep], y[keep])
+
+    return answer
+
+
+def zeroed_in_copies(x, y, times):
+    keep = (kept(x, times) & kept(y, times))[:, None]
+    return linear_cka(x * keep, y * keep)
+
+
 def which_are_kept(x, y, times):
     return kept(x, times) & kept(y, times)
 
@@ -252,6 +331,11 @@ WRONG = {
         "one reader for q, k and v": (lambda n, h, kv: edges(n, h, h), "one layer, one head"),
         "heads as one source": (lambda n, h, kv: edges(n, 1, 3), "one layer, several heads"),
         "one head a layer below": (heads_not_counted_below, "one layer, several heads"),
+        "only the layer directly below": (
+            lambda n, h, kv: edges(1, h, h + 2 * kv) + (n - 1) * ((h + 2 * kv + 1) * (h + 2) + h + h + 1),
+            "several layers",
+        ),
+        "a float": (lambda n, h, kv: edges(n, h, h + 2 * kv) / 1, "it is a whole number"),
         "only one layer": (lambda n, h, kv: edges(1, h, h + 2 * kv), "several layers"),
         "keys and values for every head": (lambda n, h, kv: edges(n, h, 3 * h), "shared keys and values"),
         "shared queries too": (lambda n, h, kv: edges(n, h, 3 * kv), "shared keys and values"),
@@ -264,11 +348,29 @@ WRONG = {
         "the last row for the first token": (index_minus_one, "a mask at the first place does no harm"),
         "raw logits": (lambda *given: by_row(*given, normal=False), "logits are normalised"),
         "accuracy": (lambda *given: by_row(*given, top=True), "it looks at probabilities, not only at the top"),
+        "the mask not moved": (moved_mask, "what is looked up is the token that was masked"),
+        "never, for the first token": (filled_in(-torch.inf), "a mask at the first place does no harm"),
+        "certain, for the first token": (filled_in(0.0), "a mask at the first place does no harm"),
+        "the mean probability": (mean_probability, "the mean is of logarithms"),
+        "by majority": (majority, "it counts by how much"),
+        "a mean of means": (mean_of_means, "every masked token counts alike"),
         "a judgement for each token": (each_token_judged, "it gives one truth value"),
     },
     "who_sees": {
         "transposed": (transposed, "causal attention"),
         "what stays the same": (upside_down, "causal attention"),
+        "a pattern without asking": (
+            lambda read, tokens, other: torch.ones(tokens.shape[1], tokens.shape[1]).tril().bool(),
+            "it asks, and gives [pos, pos]",
+        ),
+        "a list": (columns_of, "it asks, and gives [pos, pos]"),
+        "numpy": (lambda *given: transposed(*given).T.numpy(), "it asks, and gives [pos, pos]"),
+        "with the batch": (lambda *given: transposed(*given).T[None], "it asks, and gives [pos, pos]"),
+        "all of a row": (by(lambda a, b: (a != b).all(dim=-1)), "a row has changed if one of its numbers has"),
+        "another word on top": (
+            by(lambda a, b: a.argmax(dim=-1) != b.argmax(dim=-1)),
+            "a row has changed if one of its numbers has",
+        ),
         "not put back": (not_put_back, "one token is changed at a time, and put back"),
         "in the caller's tokens": (in_place, "one token is changed at a time, and put back"),
         "only to the left": (only_to_the_left, "full and block-causal attention"),
@@ -279,7 +381,9 @@ WRONG = {
         "of dimensions": (share_of_dimensions, "one number for each token"),
         "not divided": (lambda x: shares(x, divide=False), "the shares add up to 1"),
         "divided by the largest": (divided_by_the_largest, "the shares add up to 1"),
-        "not centred": (lambda x: shares(x, centre=False), "a vector added to all tokens changes nothing"),
+        "not centred": (lambda x: shares(x, centre=False), "a number added everywhere changes nothing"),
+        "centred within tokens": (centred_within_tokens, "a vector added to all tokens changes nothing"),
+        "in place": (centred_in_place, "x is not changed"),
         "one mean for all dimensions": (whole_mean, "a vector added to all tokens changes nothing"),
         "not squared": (lambda x: shares(x, power=1), "distances count squared"),
         "a softmax": (softmaxed, "distances count squared"),
@@ -292,6 +396,21 @@ WRONG = {
         "one median for both": (one_median_for_both, "each model has a median of its own"),
         "the mean": (held_against_the_mean, "lengths are held against the median, not the mean"),
         "unit lengths": (unit_lengths, "without giants it is the CKA"),
+        "zeros in their place": (zeroed_in_copies, "giants are left out, not overwritten"),
+        "squares of lengths": (
+            kept_by(lambda x, times: x.square().sum(dim=1) <= times * x.square().sum(dim=1).median()),
+            "the limit is `times` medians",
+        ),
+        "always ten": (kept_by(lambda x, times: kept(x, 10.0)), "the limit is `times` medians"),
+        "always five": (kept_by(lambda x, times: kept(x, 5.0)), "the limit is `times` medians"),
+        "lengths of what is centred": (
+            kept_by(lambda x, times: kept(x - x.mean(dim=0), times)),
+            "lengths are those of the vectors as they are",
+        ),
+        "just as long is too long": (
+            kept_by(lambda x, times: x.norm(dim=1) < times * x.norm(dim=1).median()),
+            "a token just as long as the limit stays",
+        ),
         "overwritten": (set_to_zero, "nothing is changed in place"),
         "which tokens are kept": (which_are_kept, "it gives one number"),
     },
@@ -299,7 +418,10 @@ WRONG = {
 RIGHT = {
     "edges_of": {"a closed form": edges_in_closed_form, "a list of sources": edges_listed},
     "scores_next": {"differences": rolled_rows, "cross-entropies": losses_compared},
-    "who_sees": {"entry by entry": in_one_batch_row_by_row},
+    "who_sees": {
+        "entry by entry": in_one_batch_row_by_row,
+        "ones and zeros": lambda *given: in_one_batch_row_by_row(*given).int(),
+    },
     "shares_of_tokens": {"from the Gram matrix": by_gram},
     "cka_without_giants": {"indices, both at once": by_indices},
 }

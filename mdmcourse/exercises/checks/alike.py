@@ -33,6 +33,18 @@ def _centred(answer: Answer, seed: int) -> str | None:
     return differs(answer(x + far), answer(x.clone()), "with the same vector added to all tokens", 1e-3)
 
 
+def _same_everywhere(answer: Answer, seed: int) -> str | None:
+    x = _cloud(seed)
+    return differs(answer(x + 30.0 + seed % 9), answer(x.clone()), "with the same number added everywhere", 1e-3)
+
+
+def _left_as_it_was(answer: Answer, seed: int) -> str | None:
+    x = _cloud(seed) + 3.0
+    kept = x.clone()
+    answer(x)
+    return None if torch.equal(x, kept) else "x was changed"
+
+
 def _by_hand(answer: Answer, seed: int) -> str | None:
     """Two tokens as far to one side as to the other, two in the middle."""
     size = 1.0 + seed % 5
@@ -55,14 +67,20 @@ SHARES_OF_TOKENS = Exercise(
         Property("one number for each token", _one_each, "Sum over the dimensions, dim=1: one number a token is left."),
         Property("the shares add up to 1", _sum_to_one, "Divide by the sum over all tokens."),
         Property(
+            "a number added everywhere changes nothing", _same_everywhere,
+            "Variance is about the mean: subtract it first.",
+        ),
+        Property(
             "a vector added to all tokens changes nothing", _centred,
-            "Variance is about the mean: subtract x.mean(dim=0), the mean of each dimension, first.",
+            "Each dimension has a mean of its own, over the tokens: x.mean(dim=0). It is neither one mean of all "
+            "numbers nor a mean within each token, dim=1.",
         ),
         Property(
             "distances count squared", _squared,
             "Variance is a mean of squares: square the distance of a token from the mean.",
         ),
         Property("a case by hand", _by_hand, "The squared distance from the mean, divided by the sum of all."),
+        Property("x is not changed", _left_as_it_was, "c = x - x.mean(dim=0) is new; x -= ... writes into x."),
     ),
     hints=(
         "Centre first: c = x - x.mean(dim=0).",
@@ -130,6 +148,49 @@ def _of_the_median(answer: Answer, seed: int) -> str | None:
     return _same(answer, x, y, 10.0, without, "with twelve giants among 40 tokens")
 
 
+def _not_overwritten(answer: Answer, seed: int) -> str | None:
+    """Rows of zeros are tokens too: far from the others, if these are far from zero. Told only if it is that."""
+    x, y, _ = _both_ways(seed)
+    x, y = x + 4.0, y + 4.0
+    for each in (x, y):
+        each[0], each[1] = 0.0, 0.0
+    zeroed = linear_cka(x, y)
+    x[0], y[1] = 500.0, 500.0
+    found = float(answer(x.clone(), y.clone(), 10.0))
+    if abs(found - zeroed) > 1e-3 or abs(zeroed - linear_cka(x[2:], y[2:])) < 0.01:
+        return None
+    return f"it gave {found:.3f}, what linear_cka gives with zeros in the place of the giants"
+
+
+def _limit(answer: Answer, seed: int) -> str | None:
+    """A token of four medians is a giant at three, and none at five."""
+    x, y = _cloud(seed), _cloud(seed) + 0.3 * _cloud(seed + 1)
+    x *= (1 + 0.1 * numbers(40, 1, seed=seed + 2)) / x.norm(dim=1, keepdim=True)
+    y *= (1 + 0.1 * numbers(40, 1, seed=seed + 3)) / y.norm(dim=1, keepdim=True)
+    x[0] *= 4.2 / x[0].norm()
+    y[1] *= 4.2 / y[1].norm()
+    for times, start in ((3.0, 2), (5.0, 0)):
+        given = f"with a token of four medians in each, at times={times:g},"
+        if seen := _same(answer, x, y, times, linear_cka(x[start:], y[start:]), given):
+            return seen
+    return None
+
+
+def _as_they_are(answer: Answer, seed: int) -> str | None:
+    """All are far from zero, and one lies on the other side: far from the mean, no longer than the others."""
+    x, y = _cloud(seed) + 9.0, _cloud(seed) + 0.3 * _cloud(seed + 1) + 9.0
+    x[0], y[1] = -x[0], -y[1]
+    return _same(answer, x, y, 3.0, linear_cka(x, y), "with tokens far from the mean that are not longer")
+
+
+def _just_as_long(answer: Answer, seed: int) -> str | None:
+    """Of nine tokens, the one of median length is as long as one median. |x| has the lengths of x."""
+    x = _cloud(seed, 9, 3)
+    length = x.norm(dim=1)
+    keep = length <= length.median()
+    return _same(answer, x, x.abs(), 1.0, linear_cka(x[keep], x[keep].abs()), "at times=1, of nine tokens")
+
+
 def _left_alone(answer: Answer, seed: int) -> str | None:
     x, y, _ = _both_ways(seed)
     kept = x.clone(), y.clone()
@@ -149,6 +210,14 @@ CKA_WITHOUT_GIANTS = Exercise(
             "without giants it is the CKA", _none, "Where no token is left out it is linear_cka(x, y), nothing else."
         ),
         Property(
+            "lengths are those of the vectors as they are", _as_they_are,
+            "The length of a token is x.norm(dim=1), before anything is subtracted.",
+        ),
+        Property(
+            "giants are left out, not overwritten", _not_overwritten,
+            "A row of zeros is a token like any other, and may be the farthest of all. Choose rows: x[keep].",
+        ),
+        Property(
             "a giant in either is left out of both", _either,
             "Rows are the same tokens: whoever leaves in one leaves in the other. keep_x & keep_y.",
         ),
@@ -160,6 +229,14 @@ CKA_WITHOUT_GIANTS = Exercise(
         Property(
             "lengths are held against the median, not the mean", _of_the_median,
             "A mean is moved by the giants themselves. And the limit is times * median.",
+        ),
+        Property(
+            "the limit is `times` medians", _limit,
+            "Hold the length itself, not its square, against times * median, with the `times` that is given.",
+        ),
+        Property(
+            "a token just as long as the limit stays", _just_as_long,
+            "Left out is what is *longer* than the limit: keep length <= times * median.",
         ),
         Property("nothing is changed in place", _left_alone, "Choose rows, x[keep]; do not overwrite them."),
     ),

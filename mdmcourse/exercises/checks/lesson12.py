@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from numbers import Integral
 from types import SimpleNamespace
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 from mdmcourse.circuits.graph import Graph
 from mdmcourse.exercises.answers import lesson12 as answers
 from mdmcourse.exercises.checks.alike import CKA_WITHOUT_GIANTS, SHARES_OF_TOKENS
+from mdmcourse.exercises.checks.seeing import WHO_SEES
 from mdmcourse.exercises.checks.tools import generator, numbers, shape_of
 from mdmcourse.exercises.exercise import Answer, Exercise, Property
 
@@ -27,15 +30,23 @@ def _counted(layers: int, heads: int, kv_heads: int) -> int:
 
 def _edges(shapes: list[tuple[int, int, int]]) -> Callable[[Answer, int], str | None]:
     def test(answer: Answer, seed: int) -> str | None:
-        layers, heads, kv_heads = shapes[seed % len(shapes)]
-        found, expected = answer(layers, heads, kv_heads), _counted(layers, heads, kv_heads)
-        if isinstance(found, Tensor):
-            found = found.item()
-        if found == expected:
-            return None
-        return f"{layers} layer(s) of {heads} heads with {kv_heads} of keys and values: {found}, there are {expected:,}"
+        for layers, heads, kv_heads in shapes:
+            found, expected = answer(layers, heads, kv_heads), _counted(layers, heads, kv_heads)
+            if isinstance(found, Tensor):
+                found = found.item()
+            if found != expected:
+                given = f"{layers} layer(s) of {heads} heads with {kv_heads} of keys and values"
+                return f"{given}: {found}, there are {expected:,}"
+        return None
 
     return test
+
+
+def _whole(answer: Answer, seed: int) -> str | None:
+    found = answer(3, 6, 2)
+    if isinstance(found, Tensor):
+        found = found.item()
+    return None if isinstance(found, Integral) else f"it gave {found!r}, a {type(found).__name__}"
 
 
 EDGES_OF = Exercise(
@@ -56,13 +67,14 @@ EDGES_OF = Exercise(
         ),
         Property(
             "several layers", _edges([(2, 1, 1), (3, 2, 2), (4, 4, 4)]),
-            "Below layer l are 1 + l (heads + 1) sources: the input, and the heads and MLP of each layer below. The "
-            "logits read all.",
+            "A reader reads from every layer below, not only from the last. Below layer l are 1 + l (heads + 1) "
+            "sources: the input, and the heads and MLP of each layer below. The logits read all.",
         ),
         Property(
             "shared keys and values", _edges([(2, 4, 2), (3, 6, 2), (30, 9, 3), (5, 8, 1)]),
             "Every head has a query of its own; keys and values exist once a group: heads + 2 kv_heads readers.",
         ),
+        Property("it is a whole number", _whole, "Edges are counted: divide with // where / would give a float."),
     ),
     hints=(
         "Go through the layers. For each: who reads in it, and how many sources lie below?",
@@ -140,14 +152,55 @@ def _soft(answer: Answer, seed: int) -> str | None:
     return _judge(answer, rows, tokens, masked, True, "right tokens that are never on top:")
 
 
+def _own_token(answer: Answer, seed: int) -> str | None:
+    """Only the rows before masked tokens know something; the others would never say what comes next."""
+    rows, tokens, masked = numbers(4, 11, 12, seed=seed), _rows(seed, True, 11)[1], torch.zeros(4, 11, dtype=torch.bool)
+    masked[:, 2 + seed % 2 :: 3] = True
+    follow = torch.nn.functional.one_hot(tokens[:, 1:], 12) * 4.0
+    rows[:, :-1] += torch.where(masked[:, 1:, None], follow, -follow)
+    return _judge(answer, rows, tokens, masked, True, "where only the rows before masked tokens know the next one:")
+
+
 def _first(answer: Answer, seed: int) -> str | None:
-    """A mask at the first place has no row before it."""
-    rows, tokens, masked = _rows(seed, False)
-    masked[:, 0] = True
-    rows[:, -1] = torch.nn.functional.one_hot(tokens[:, 0], rows.shape[-1]) * 900.0  # what index -1 would find
-    rows[:, 0] = torch.nn.functional.one_hot(tokens[:, 0], rows.shape[-1]) * -900.0
-    masked[:, -1] = False
-    return _judge(answer, rows, tokens, masked, False, "a mask at the first place:")
+    """A mask at the first place has no row before it: whatever is put there moves the mean."""
+    for shift in (False, True):
+        rows, tokens, masked = _rows(seed, shift)
+        masked[:, 0], masked[:, 1], masked[:, -1] = True, False, False
+        first = torch.nn.functional.one_hot(tokens[:, 0], rows.shape[-1]) * 900.0
+        rows[:, -1] = -first if shift else first  # what index -1 would find
+        rows[:, 0] = first if shift else -first
+        if seen := _judge(answer, rows, tokens, masked, shift, "a mask at the first place:"):
+            return seen
+    return None
+
+
+def _scored(*texts: list[tuple[float, float]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows that give masked tokens these probabilities, by (the row before, the row at its place); one list a text."""
+    length, words = 2 + 2 * max(map(len, texts)), 5
+    rows, tokens = torch.zeros(len(texts), length, words), torch.zeros(len(texts), length, dtype=torch.long)
+    masked = torch.zeros(len(texts), length, dtype=torch.bool)
+    for text, each in enumerate(texts):
+        for number, pair in enumerate(each):
+            masked[text, 2 * number + 1] = True
+            for row, probability in enumerate(pair, start=2 * number):
+                rows[text, row] = math.log((1 - probability) / (words - 1))
+                rows[text, row, 0] = math.log(probability)
+    return rows, tokens, masked
+
+
+def _logarithms(answer: Answer, seed: int) -> str | None:
+    given = "two masked tokens, of probability .9 and .000001 by the row before, .3 and .2 by their own:"
+    return _judge(answer, *_scored([(0.9, 0.3), (1e-6, 0.2)]), False, given)
+
+
+def _by_how_much(answer: Answer, seed: int) -> str | None:
+    given = "two masked tokens a little likelier by the row before, one a hundred thousand times less likely:"
+    return _judge(answer, *_scored([(0.5, 0.4), (0.5, 0.4), (4e-6, 0.4)]), False, given)
+
+
+def _alike(answer: Answer, seed: int) -> str | None:
+    given = "one masked token in a text, likelier by the row before, and three in another, likelier by their own:"
+    return _judge(answer, *_scored([(0.8, 0.1)], [(0.2, 0.55)] * 3), False, given)
 
 
 SCORES_NEXT = Exercise(
@@ -167,8 +220,14 @@ SCORES_NEXT = Exercise(
             "A token that is in view can be repeated without being understood. Look at masked ones only.",
         ),
         Property(
+            "what is looked up is the token that was masked", _own_token,
+            "If token i is masked, its rows are i - 1 and i. So masked[:, 1:] goes with tokens[:, 1:], and with "
+            "rows[:, :-1] for the row before.",
+        ),
+        Property(
             "a mask at the first place does no harm", _first,
-            "Index 0 - 1 is the last row. Leave the first token out: it has no row before it.",
+            "The first token has no row before it (index 0 - 1 would be the last row). Leave it out of both means, "
+            "whatever you would put in that row's place.",
         ),
         Property(
             "logits are normalised", _normalised,
@@ -178,6 +237,20 @@ SCORES_NEXT = Exercise(
             "it looks at probabilities, not only at the top", _soft,
             "A small model is seldom right. Compare the mean log-probability of the right token, not accuracy.",
         ),
+        Property(
+            "the mean is of logarithms", _logarithms,
+            "A mean of probabilities hardly notices a token that is thought impossible. Take log_softmax, then the "
+            "mean.",
+        ),
+        Property(
+            "it counts by how much", _by_how_much,
+            "Do not count the tokens at which one row is better: compare two means of log-probabilities.",
+        ),
+        Property(
+            "every masked token counts alike", _alike,
+            "Average once, over all masked tokens of all texts. A mean of the texts' means gives a token more weight "
+            "where few are masked.",
+        ),
     ),
     hints=(
         "For each masked token i (but the first): how likely is it by row i - 1, and how likely by row i?",
@@ -186,110 +259,5 @@ SCORES_NEXT = Exercise(
     ),
 )  # fmt: skip
 
-
-# --- who_sees
-
-
-def _reader(seed: int, sees: Tensor, words: int = 20) -> tuple[Callable[[Tensor], Tensor], list[Tensor]]:
-    """A function from tokens to rows in which row i depends on just the tokens it sees; and what it was asked."""
-    embedding = numbers(words, 6, seed=seed, low=-1.0, high=1.0).double()
-    head = numbers(6, words, seed=seed + 1, low=-1.0, high=1.0).double()
-    weight = numbers(*sees.shape, seed=seed + 2, low=0.5, high=1.0).double() * sees
-    asked: list[Tensor] = []
-
-    def read(tokens: Tensor) -> Tensor:
-        asked.append(tokens.clone())
-        return (weight @ embedding[tokens]).tanh() @ head
-
-    return read, asked
-
-
-def _tokens(seed: int, length: int = 6) -> Tensor:
-    return torch.randint(19, (1, length), generator=generator(seed + 5))
-
-
-def _patterns(length: int) -> dict[str, Tensor]:
-    full = torch.ones(length, length, dtype=torch.bool)
-    block = torch.arange(length) // 2
-    return {"causal": full.tril(), "full": full, "in blocks of 2": block[:, None] >= block[None, :]}
-
-
-def _seen(answer: Answer, seed: int, name: str, sees: Tensor) -> str | None:
-    read, _ = _reader(seed, sees)
-    found = answer(read, _tokens(seed, len(sees)), 19)
-    if not isinstance(found, Tensor) or found.shape != sees.shape:
-        return f"for {len(sees)} tokens it gave {shape_of(found)}"
-    if torch.equal(found.bool(), sees):
-        return None
-    i, j = (found.bool() != sees).nonzero()[0].tolist()
-    return f"attention {name}: sees[{i}, {j}] is {bool(found[i, j])}"
-
-
-def _causal(answer: Answer, seed: int) -> str | None:
-    return _seen(answer, seed, "causal", _patterns(6)["causal"])
-
-
-def _others(answer: Answer, seed: int) -> str | None:
-    for name in ("full", "in blocks of 2"):
-        if seen := _seen(answer, seed, name, _patterns(6)[name]):
-            return seen
-    return None
-
-
-def _any_pattern(answer: Answer, seed: int) -> str | None:
-    sees = torch.rand(5, 5, generator=generator(seed + 9)) < 0.5
-    sees.fill_diagonal_(True)
-    sees[0, 4], sees[4, 0] = True, False
-    return _seen(answer, seed, "of any pattern", sees)
-
-
-def _faint(answer: Answer, seed: int) -> str | None:
-    """An influence of a millionth is one."""
-    sees = _patterns(5)["full"]
-    embedding = numbers(20, 4, seed=seed, low=-1.0, high=1.0).double()
-    weight = torch.where(torch.eye(5).bool(), 1.0, 1e-7).double()
-    found = answer(lambda tokens: weight @ embedding[tokens], _tokens(seed, 5), 19)
-    return None if torch.equal(found.bool(), sees) else "influences of a ten-millionth were taken for none"
-
-
-def _one_at_a_time(answer: Answer, seed: int) -> str | None:
-    read, asked = _reader(seed, _patterns(6)["full"])
-    tokens = _tokens(seed)
-    given = tokens.clone()
-    answer(read, given, 19)
-    if not torch.equal(given, tokens):
-        return "the tokens that were given were changed"
-    most = max(int((row != tokens[0]).sum()) for each in asked for row in each)
-    return None if most <= 1 else f"up to {most} tokens were changed at a time"
-
-
-WHO_SEES = Exercise(
-    lesson="12",
-    task="which rows see which tokens, by changing one token at a time",
-    minutes=12,
-    difficulty=2,
-    reference=answers.who_sees,
-    properties=(
-        Property(
-            "one token is changed at a time, and put back", _one_at_a_time,
-            "Make a fresh copy for each j: changed = tokens.clone().",
-        ),
-        Property("causal attention", _causal, "sees[i, j] is about row i and token j: rows first."),
-        Property(
-            "full and block-causal attention", _others,
-            "Ask for every j, also for those behind i, and compare every row.",
-        ),
-        Property("any pattern at all", _any_pattern, "Do not suppose a pattern: whatever changes is seen."),
-        Property(
-            "faint influences count", _faint,
-            "What is not seen cannot move a single digit. Compare exactly (!=), without a tolerance.",
-        ),
-    ),
-    hints=(
-        "Read the tokens once as they are. Then once for each j with token j replaced: which rows differ?",
-        "changed = tokens.clone(); changed[0, j] = other; differs = (read(changed) != before)[0].any(dim=-1).",
-        "differs is the column j of the answer: put the columns side by side with torch.stack(columns, dim=1).",
-    ),
-)  # fmt: skip
 
 EXERCISES = (EDGES_OF, SCORES_NEXT, WHO_SEES, SHARES_OF_TOKENS, CKA_WITHOUT_GIANTS)
