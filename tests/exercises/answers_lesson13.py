@@ -66,6 +66,18 @@ def a_truth_value(low, high, at_least=None, at_most=None):
     return low >= at_least if at_least is not None else high <= at_most
 
 
+def strictly(low, high, at_least=None, at_most=None):
+    if at_least is not None:
+        return "met" if low > at_least else "contradicted" if high < at_least else "open"
+    return "met" if high < at_most else "contradicted" if low > at_most else "open"
+
+
+def touching_is_contradicted(low, high, at_least=None, at_most=None):
+    if at_least is not None:
+        return "met" if low >= at_least else "contradicted" if high <= at_least else "open"
+    return "met" if high <= at_most else "contradicted" if low >= at_most else "open"
+
+
 def by_mirror(low, high, at_least=None, at_most=None):
     if at_least is None:
         low, high, at_least = -high, -low, -at_most
@@ -209,6 +221,8 @@ WRONG = {
         "by the mean": (by_the_mean, "an interval with the number in it is open"),
         "nothing is ever contradicted": (never_contradicted, "an interval on the wrong side is contradicted"),
         "at_most like at_least": (one_direction, "at_most looks to the other side"),
+        "more than at least": (strictly, "an interval that touches the number"),
+        "touched from the wrong side": (touching_is_contradicted, "an interval that touches the number"),
         "0 taken for no number": (zero_is_nothing, "0 is a number like any other"),
         "0 taken for no number, and no other": (zero_is_the_other_side, "0 is a number like any other"),
         "no interval is contradicted": (what_is_left_is_contradicted, "without an interval it is open"),
@@ -233,6 +247,10 @@ WRONG = {
         "n degrees of freedom": (
             lambda spread, n: (T_975[n - 1] + T_800[n - 1]) * spread / math.sqrt(n),
             "three ARMs do so too",
+        ),
+        "the root of n - 1": (
+            lambda spread, n: (T_975[n - 2] + T_800[n - 2]) * spread / math.sqrt(n - 1),
+            "the error of a mean has the root of n",
         ),
         "without the root": (
             lambda spread, n: (T_975[n - 2] + T_800[n - 2]) * spread,
@@ -271,6 +289,10 @@ WRONG = {
         ),
         "n under the root": (lambda values: over(values, unbiased=False), "it is Student's, over ARMs"),
         "mean and half width": (half_width, "it gives a mean between two ends"),
+        "nothing at all for one ARM": (
+            lambda values: over(values) if len(values) > 1 else (math.nan, math.nan, math.nan),
+            "one ARM gives no interval",
+        ),
         "a point for one ARM": (a_point_for_one, "one ARM gives no interval"),
     },
     "mended_plan": {
@@ -306,9 +328,18 @@ WRONG = {
             changed(("at_least = 0.05", "at_least = 5.0")),
             "no difference is no result, and a large one is",
         ),
-        "on the same ARM": (
-            changed(("[3, 4, 5, 6, 7]", "[0, 1, 2]")),
-            "the ARM that gave the threshold does not judge it",
+        "more than nothing": (
+            changed(("at_least = 0.1,", "at_least = 0.0,")),
+            "a threshold is a difference that somebody cares about",
+        ),
+        "a task that the pair was never given": (
+            changed(('"toy-chain"', '"toy-countdown"')),
+            "the pair can be asked that",
+        ),
+        "on the same ARM": (changed(("[3, 4, 5, 6, 7]", "[0, 3, 4]")), "no ARM judges that was looked at before"),
+        "on the ARMs of the toys' study": (
+            changed(("[3, 4, 5, 6, 7]", "[1, 2, 3]")),
+            "no ARM judges that was looked at before",
         ),
         "one ARM": (changed(("[3, 4, 5, 6, 7]", "[3]")), "there are several ARMs"),
         "two ARMs": (changed(("[3, 4, 5, 6, 7]", "[3, 4]")), "there are several ARMs"),
@@ -320,6 +351,7 @@ RIGHT = {
     "any_false_alarm": {
         "in a loop": at_least_one_by_hand,
         "one after the other": one_after_the_other,
+        "with torch, in single precision": lambda levels: 1 - (1 - torch.tensor(levels)).prod(),
         "by logarithms": lambda levels: -math.expm1(sum(math.log1p(-level) for level in levels)),
     },
     "detectable": {"t and the normal distribution": normal_power, "by simulation": exact},
@@ -327,6 +359,8 @@ RIGHT = {
     "mended_plan": {
         "step by step": step_by_step,
         "as a difference of tasks too": changed(('"global", value = "source', '"global - local", value = "source')),
+        "on the global task": changed(('"local", value = "log', '"global", value = "log')),
+        "on another pair": changed(('"toy-chain"', '"toy-path"'), ('"chain"', '"path"')),
         "turned round": changed(
             ("source_centre/mdms - source_centre/arm-trained-on", "source_centre/arm-trained-on - source_centre/mdms"),
             ("at_least = 0.05", "at_most = -0.05"),

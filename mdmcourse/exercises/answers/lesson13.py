@@ -53,14 +53,14 @@ share = 0.2
 [[pairs]]
 title = "depth 4: IOI, chain"
 pair = "toy-chain"
-seeds = [3, 4, 5, 6, 7]   # 0 was looked at; these are trained with: mdmcourse train-toys toy-chain --seed 3 ...
+seeds = [3, 4, 5, 6, 7]   # 0, 1 and 2 were looked at; these are trained with: mdmcourse train-toys toy-chain --seed 3 ...
 local = "ioi"
 global = "chain"
 
 [findings.SPREAD]
 claim = "The MDM's work is spread over more edges."
 criteria = [
-    { task = "global", value = "log_edges/mdms - log_edges/arm-trained-on", at_least = 0.1, why = "a tenth more edges than training for as long explains" },
+    { task = "local", value = "log_edges/mdms - log_edges/arm-trained-on", at_least = 0.1, why = "a tenth more edges than training for as long explains" },
 ]
 
 [findings.MOVES]

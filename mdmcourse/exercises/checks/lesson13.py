@@ -12,7 +12,7 @@ from mdmcourse.exercises.answers import lesson13 as answers
 from mdmcourse.exercises.checks.study_plans import MENDED_PLAN
 from mdmcourse.exercises.checks.tools import generator
 from mdmcourse.exercises.exercise import Answer, Exercise, Property
-from mdmcourse.study.verdicts import T_975
+from mdmcourse.study.verdicts import T_800, T_975
 
 # --- judged
 
@@ -45,6 +45,15 @@ def _at_most(answer: Answer, seed: int) -> str | None:
         _told(answer, "met", -0.9, -0.11, at_most=-0.1)
         or _told(answer, "contradicted", -0.09, 0.4, at_most=-0.1)
         or _told(answer, "open", -0.9, 0.4, at_most=-0.1)
+    )
+
+
+def _touching(answer: Answer, seed: int) -> str | None:
+    return (
+        _told(answer, "met", 0.1, 0.5 + seed % 5 / 10, at_least=0.1)
+        or _told(answer, "open", -0.5, 0.1, at_least=0.1)
+        or _told(answer, "met", -0.5, -0.1, at_most=-0.1)
+        or _told(answer, "open", -0.1, 0.5, at_most=-0.1)
     )
 
 
@@ -88,6 +97,11 @@ JUDGED = Exercise(
         ),
         Property("at_most looks to the other side", _at_most, "With at_most the right side is below the number."),
         Property(
+            "an interval that touches the number", _touching,
+            "`at least` is fulfilled by the number itself: low >= at_least is met. And an interval that only touches "
+            "it from the wrong side holds the number, so it is open: contradicted needs high < at_least.",
+        ),
+        Property(
             "0 is a number like any other", _zero,
             "`if at_least:` is false for 0. Ask `if at_least is not None`.",
         ),
@@ -107,12 +121,12 @@ JUDGED = Exercise(
 # --- any_false_alarm
 
 
-def _close(answer: Answer, levels: list[float], tolerance: float = 1e-9) -> str | None:
+def _close(answer: Answer, levels: list[float], tolerance: float = 1e-6) -> str | None:
     found, expected = float(answer(list(levels))), 1 - math.prod(1 - level for level in levels)
     if abs(found - expected) <= tolerance:
         return None
     shown = ", ".join(f"{level:g}" for level in levels[:4]) + (", ..." if len(levels) > 4 else "")
-    return f"{len(levels)} levels [{shown}]: it gave {found:.4g}, expected was {expected:.4g}"
+    return f"{len(levels)} levels [{shown}]: it gave {found:.8g}, expected was {expected:.8g}"
 
 
 def _single(answer: Answer, seed: int) -> str | None:
@@ -207,6 +221,16 @@ def _ten(answer: Answer, seed: int) -> str | None:
     return _four_in_five(answer, 10, seed, 0.7, 0.88)
 
 
+def _root(answer: Answer, seed: int) -> str | None:
+    """Told only if it is that: too large by the root of n / (n - 1), and for each n."""
+    found = {n: float(answer(1.0, n)) for n in (3, 5, 8)}
+    for n, each in found.items():
+        as_if = (T_975[n - 2] + T_800[n - 2]) / math.sqrt(n - 1)
+        if not math.isclose(each, as_if, rel_tol=0.05):
+            return None
+    return f"3 ARMs, spread 1: it gave {found[3]:.3g}, {found[3] * math.sqrt(3):.3g} errors of spread / sqrt(3)"
+
+
 def _three(answer: Answer, seed: int) -> str | None:
     return _four_in_five(answer, 3, seed, 0.7, 0.88) or _four_in_five(answer, 4, seed, 0.72, 0.88)
 
@@ -226,6 +250,11 @@ DETECTABLE = Exercise(
             "ten ARMs show it in about four studies of five", _ten,
             "The error of a mean is spread / sqrt(n). The interval takes T_975 of it; with the difference just that "
             "large, only half of all studies would show it: add T_800.",
+        ),
+        Property(
+            "the error of a mean has the root of n", _root,
+            "n - 1 is how many degrees of freedom Student's t has. The error of a mean is spread / sqrt(n), and not "
+            "spread / sqrt(n - 1).",
         ),
         Property(
             "three ARMs do so too", _three,
@@ -318,9 +347,12 @@ def _student(answer: Answer, seed: int) -> str | None:
 
 
 def _one_arm(answer: Answer, seed: int) -> str | None:
-    found = _called(answer, _values(seed, 1))
+    values = _values(seed, 1)
+    found = _called(answer, values)
     if isinstance(found, str):
         return found
+    if not math.isclose(found[0], float(values[0].mean()), abs_tol=1e-4):
+        return f"for one ARM it gave a mean of {found[0]:.3f}; its prompts have {float(values[0].mean()):.3f}"
     return None if math.isnan(found[1]) and math.isnan(found[2]) else f"for one ARM it gave [{found[1]}, {found[2]}]"
 
 
@@ -354,7 +386,7 @@ OVER_ARMS = Exercise(
         ),
         Property(
             "one ARM gives no interval", _one_arm,
-            "From one ARM nothing is known of how ARMs vary: let low and high be math.nan.",
+            "From one ARM nothing is known of how ARMs vary: let low and high be math.nan. Its mean is known.",
         ),
     ),
     hints=(

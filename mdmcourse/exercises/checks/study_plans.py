@@ -10,6 +10,7 @@ from pathlib import Path
 from mdmcourse.errors import MdmcourseError
 from mdmcourse.exercises.answers import lesson13 as answers
 from mdmcourse.exercises.exercise import Answer, Exercise, Property
+from mdmcourse.models import registry
 from mdmcourse.study.plan import Criterion, StudyPlan, load_plan
 from mdmcourse.study.rehearsal import rehearse
 from mdmcourse.study.verdicts import Judged
@@ -40,7 +41,12 @@ criteria = [
 """
 CLAIMS = re.findall(r'claim = "(.*)"', BAD_PLAN)
 STATISTIC = {CLAIMS[0]: "log_edges", CLAIMS[1]: "source_centre"}
-SEEN_BEFORE = 0  # the seed that the threshold was read off
+
+
+def _seen_before(pair: str) -> set[int]:
+    """The seeds of a toy pair that this course has looked at: those of the toys' study, and lesson 13's of path."""
+    seeds = {seed for group in load_plan("toys").groups if group.pair == pair for seed in group.seeds}
+    return seeds | ({0} if pair == "toy-path" else set())
 
 
 def _loaded(answer: Answer) -> StudyPlan | str:
@@ -126,12 +132,33 @@ def _against(answer: Answer, seed: int) -> str | None:
     return None
 
 
+def _tasks_of_pair(answer: Answer, seed: int) -> str | None:
+    plan = _loaded(answer)
+    assert isinstance(plan, StudyPlan)
+    for group in plan.groups:
+        known = registry()["pairs"][group.pair].get("tasks", [])
+        for task in (group.local, group.global_):
+            if task is not None and task not in known:
+                return f"{group.pair} is studied on {task}; it was trained on {' and '.join(known)}"
+    return None
+
+
+def _worth_a_sentence(answer: Answer, seed: int) -> str | None:
+    plan = _loaded(answer)
+    assert isinstance(plan, StudyPlan)
+    for name, criterion in _criteria(plan):
+        threshold = criterion.at_least if criterion.at_least is not None else criterion.at_most
+        if threshold is not None and abs(threshold) < 0.001:
+            return f"in {name} the threshold is {threshold:g}"
+    return None
+
+
 def _other_arms(answer: Answer, seed: int) -> str | None:
     plan = _loaded(answer)
     assert isinstance(plan, StudyPlan)
     for group in plan.groups:
-        if SEEN_BEFORE in group.seeds:
-            return f"seeds = {list(group.seeds)}: {SEEN_BEFORE} is among them, and the plan says what it gave"
+        if seen := sorted(_seen_before(group.pair) & set(group.seeds)):
+            return f"seeds = {list(group.seeds)} of {group.pair}: {', '.join(map(str, seen))} have been studied before"
     return None
 
 
@@ -169,14 +196,24 @@ MENDED_PLAN = Exercise(
             "cannot tell, and a report would say \"not measured\".",
         ),
         Property(
+            "the pair can be asked that", _tasks_of_pair,
+            "A model that was not trained on a task has no way of doing it that could have moved: see "
+            "`mdmcourse pairs`.",
+        ),
+        Property(
             "no difference is no result, and a large one is", _against,
             "Hold each criterion against made-up results: what if nothing changed, or the opposite came out? A "
             "threshold on the wrong side of 0 is met without any effect.",
         ),
         Property(
-            "the ARM that gave the threshold does not judge it", _other_arms,
-            "A number that was read off seed 0 is met by seed 0. Judge on ARMs that nobody has looked at, however long "
-            "they take to train.",
+            "a threshold is a difference that somebody cares about", _worth_a_sentence,
+            "With more and more ARMs every difference is larger than 0, be it ever so small. Ask for one that is "
+            "worth a sentence.",
+        ),
+        Property(
+            "no ARM judges that was looked at before", _other_arms,
+            "A number that was read off seed 0 is met by seed 0, and what the others of the toys' study gave is "
+            "printed above. Judge on ARMs that nobody has looked at, however long they take to train.",
         ),
         Property(
             "there are several ARMs", _several,
@@ -185,11 +222,11 @@ MENDED_PLAN = Exercise(
         ),
     ),
     hints=(
-        "Five things are wrong: no control, a threshold that is always met, a misspelt statistic, a task that is "
-        "missing under [[pairs]], and a number that was read off the ARM that it judges.",
-        'Take "log_edges/arm-trained-on" away in SPREAD and ask for more than 0. In MOVES it is called "source_centre";'
-        ' its control is "arm-trained-on" too.',
-        'Add global = "chain" under [[pairs]], and seeds = [3, 4, 5] or more: they can be trained with '
-        "`mdmcourse train-toys`.",
+        "Look at its rehearsal. One verdict is the same whatever happens, and the other is never measured: each has a "
+        "cause that you can read in the plan, or two. Then ask of each number where it comes from.",
+        "For each criterion: what is taken away (the ARM, or an ARM trained for as long)? Can the threshold be missed? "
+        "Is the statistic spelt as in mdmcourse/study/unit.py, and the task named under [[pairs]]?",
+        'For instance "log_edges/mdms - log_edges/arm-trained-on", at_least = 0.1; "source_centre/...", at_least ='
+        ' 0.05; under [[pairs]] global = "chain", and seeds = [3, 4, 5] or more: `mdmcourse train-toys` trains them.',
     ),
 )  # fmt: skip
