@@ -75,11 +75,6 @@ class Anatomy:
     final_norm: nn.Module
     groups: int  # query heads that share one key-value head
 
-    @property
-    def device(self) -> torch.device:
-        """Where the residual stream begins."""
-        return self.layers[0].output_weight.device
-
 
 def anatomy(decoder: Any) -> Anatomy:
     """The parts of a decoder.
