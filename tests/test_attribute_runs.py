@@ -19,7 +19,7 @@ from helpers import assert_three_parts, tiny_decoder
 from torch import Tensor
 
 from mdmcourse.circuits import Circuit, Scores, attribute
-from mdmcourse.errors import CheckpointError
+from mdmcourse.errors import CheckpointError, InputError
 from mdmcourse.models import ARM, MDM
 from mdmcourse.tasks import Prompts
 
@@ -218,6 +218,80 @@ def test_metrics_of_one_code_are_told_apart_by_what_they_were_given(
     assert_same(run(model, prompts, metric=one, save_to=final), found)
     with pytest.raises(CheckpointError):
         run(model, prompts, metric=other, save_to=final)
+
+
+def with_keyword(token: int) -> Callable:
+    return lambda logits, batch, clean, *, n=token: logits[:, n]
+
+
+def decorated(token: int) -> Callable:
+    inner = of_token(token)
+
+    @functools.wraps(inner)
+    def outer(*arguments: Any) -> Any:
+        return inner(*arguments)
+
+    return outer
+
+
+@pytest.mark.parametrize("make", [with_keyword, decorated], ids=["keyword-only default", "decorated"])
+def test_what_a_metric_was_given_is_seen_also_further_inside(make: Callable, tmp_path: Path) -> None:
+    test_metrics_of_one_code_are_told_apart_by_what_they_were_given(make(5), make(6), tmp_path)
+
+
+def test_a_closure_that_is_still_empty_and_one_that_holds_itself(tmp_path: Path) -> None:
+    def recursive(logits: Tensor, batch: Prompts, clean: Tensor, again: bool = True) -> Tensor:
+        return recursive(logits, batch, clean, False) if again else logits[:, 5]
+
+    def make() -> Callable:
+        def metric(logits: Tensor, batch: Prompts, clean: Tensor) -> Tensor:
+            return logits[:, 5] if len(logits) else later
+
+        if not tmp_path:
+            later = torch.zeros(0)
+        return metric
+
+    for number, metric in enumerate((recursive, make())):
+        run(tiny(), random_prompts(2), metric=metric, save_to=tmp_path / f"{number}.safetensors")
+
+
+class OfToken:
+    def __init__(self, token: int) -> None:
+        self.token = token
+
+    def __call__(self, logits: Tensor, batch: Prompts, clean: Tensor) -> Tensor:
+        return logits[:, self.token]
+
+    def method(self, logits: Tensor, batch: Prompts, clean: Tensor) -> Tensor:
+        return logits[:, self.token]
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        OfToken(5),
+        OfToken(5).method,
+        functools.partial(OfToken(5).method),
+        functools.partial(lambda given, *rest: given(*rest), OfToken(5)),
+    ],
+    ids=["object", "method", "partial of a method", "given"],
+)
+def test_a_metric_that_cannot_be_told_from_others_is_refused_with_a_file(metric: Callable, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        run(tiny(), random_prompts(2), metric=metric, save_to=tmp_path / "scores.safetensors")
+    assert_three_parts(error.value)
+    assert "save_to" in error.value.do
+    assert not list(tmp_path.iterdir())
+    run(tiny(), random_prompts(2), metric=metric)
+
+
+def test_a_change_in_the_middle_of_a_weight_is_seen(tmp_path: Path) -> None:
+    model, prompts, final = tiny(), random_prompts(2), tmp_path / "scores.safetensors"
+    run(model, prompts, save_to=final)
+    with torch.no_grad():
+        model.decoder.model.layers[0].self_attn.q_proj.weight[8:16] = 0  # one head of four
+    with pytest.raises(CheckpointError):
+        run(model, prompts, save_to=final)
 
 
 def test_a_metric_that_keeps_a_record_can_go_on(tmp_path: Path) -> None:

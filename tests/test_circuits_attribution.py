@@ -387,6 +387,9 @@ def test_prompts_of_two_tokens_and_prompts_that_do_not_differ(read: Callable) ->
     same = attribute(model, replace(PROMPTS, corrupted=PROMPTS.clean), steps=2, batch_size=3)
     assert (same.values == 0).all()
     assert np.isnan(same.integration_error)
+    for method in ("eap", "exact"):  # nothing is integrated
+        scores = attribute(model, PROMPTS.select(slice(0, 1)), method)
+        assert np.isnan(scores.integration_error)
 
 
 # --- metrics ------------------------------------------------------------------------------------------------

@@ -3,13 +3,15 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from circuits_helpers import MASK, random_prompts
 from helpers import assert_close, tiny_decoder
 
 from mdmcourse import load_pair
-from mdmcourse.circuits import Comparison, Graph, Scores, attribute, compare
+from mdmcourse.circuits import Comparison, Graph, Scores, attribute, compare, faithfulness_curve
 from mdmcourse.circuits.comparison import (
     MEASURES,
     chance_overlap,
@@ -20,12 +22,14 @@ from mdmcourse.circuits.comparison import (
     reader_profile,
     source_profile,
 )
+from mdmcourse.circuits.metrics import answer_logprob
 from mdmcourse.cli import main
 from mdmcourse.errors import InputError
 from mdmcourse.models import ARM, MDM
 from mdmcourse.study.circuits import as_text, without_nan
 from mdmcourse.tasks import get_task
 
+SIDES = ("clean", "corrupted")
 GRAPH = Graph(layers=2, heads=4, kv_heads=2)
 
 
@@ -168,7 +172,41 @@ def test_the_error_of_the_integral_falls_with_steps(tokenizer):
     assert abs(many) < 1e-3 < abs(few)
 
 
+def test_circuits_are_judged_by_the_metric_of_the_scores():
+    model, prompts = ARM(tiny_decoder("llama")), random_prompts(6)
+    both = {"models": (model, model), "prompts": prompts, "fractions": (0.1, 0.5), "bootstrap": 0, "halvings": 1}
+    scores = attribute(model, prompts, steps=1, metric="answer_logprob", keep_prompts=True)
+    found = [value for value, *_ in compare(scores, scores, **both).cross["circuit of one in two"]]
+    expected = faithfulness_curve(model, prompts, scores, (0.1, 0.5), metric="answer_logprob").values
+    assert found == pytest.approx(expected.tolist(), rel=1e-5)
+
+    def logit_diff(logits, batch, clean):
+        return 2 * answer_logprob(logits, batch, clean)
+
+    own = attribute(model, prompts, steps=1, metric=logit_diff, keep_prompts=True)
+    for one, two in ((own, own), (scores, own)):
+        with pytest.raises(InputError, match="own logit_diff"):
+            compare(one, two, **both)
+        given = compare(one, two, metric=logit_diff, **both)
+        assert [value for value, *_ in given.cross["circuit of one in two"]] == pytest.approx(found, rel=1e-3)
+        compare(one, two, bootstrap=0, halvings=1)  # nothing is run
+
+
 # Errors
+
+
+def test_scores_of_different_prompts_are_refused():
+    model, prompts = ARM(tiny_decoder("llama")), random_prompts(6)
+    one, other = (attribute(model, each, steps=1, keep_prompts=True) for each in (prompts, random_prompts(6, seed=1)))
+    settings = {"bootstrap": 0, "halvings": 1}
+    few, mask = torch.arange(4), torch.arange(6) < 4
+    for a, b in ((one, other), (one.of(few), one.of(few + 1))):
+        with pytest.raises(InputError, match="different prompts"):
+            compare(a, b, **settings)
+    compare(one.of(few), one.of(mask), **settings)
+    # As an ARM reads them that has no row for the mask: token 0 in its place.
+    without = replace(prompts, **{n: getattr(prompts, n).masked_fill(prompts.clean == MASK, 0) for n in SIDES})
+    compare(one, attribute(model, without, steps=1, keep_prompts=True), **settings)
 
 
 def test_what_cannot_be_compared_is_refused():

@@ -100,6 +100,16 @@ def test_a_metric_that_is_no_number_is_refused(value: float, instrument: Callabl
     assert_refused(instrument, model, PROMPTS, seen=f"{value} for 1 of 3", metric=metric, batch_size=3)
 
 
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [(lambda x: x.mean().item(), "float"), (lambda x: x.tolist(), "list"), (lambda x: x.detach().numpy(), "ndarray")],
+    ids=["float", "list", "array"],
+)
+def test_a_metric_that_gives_no_tensor_is_refused(change: Callable, kind: str, instrument: Callable) -> None:
+    model = ARM(tiny_decoder("llama"))
+    assert_refused(instrument, model, PROMPTS, seen=kind, metric=lambda logits, *_: change(logits[:, 5]))
+
+
 def test_a_metric_without_a_slope_is_refused_by_attribution() -> None:
     """A root at zero, and a metric that no gradient reaches."""
     model = ARM(tiny_decoder("llama"))
@@ -181,6 +191,20 @@ def test_a_circuit_of_another_shape_is_refused(graph: Graph) -> None:
         lambda: faithfulness_curve(model, PROMPTS, random_scores(graph), (0.5,)),
     ):
         assert_refused(call, seen=repr(graph))
+
+
+def test_sizes_that_are_no_sizes_are_refused() -> None:
+    model = ARM(tiny_decoder("llama", True))
+    scores = random_scores(Graph.of(model))
+    assert_refused(faithfulness_curve, model, PROMPTS, scores, [float("nan")], seen="nan")
+    for choose in (Circuit.top, Circuit.greedy):
+        assert_refused(choose, scores, 2.5, seen="k=2.5")
+
+
+def test_scores_of_another_graph_are_not_shown_beside_a_circuit() -> None:
+    scores = random_scores(Graph(3, 4, 2))
+    circuit = Circuit.top(random_scores(Graph(2, 4, 2)), 20)
+    assert_refused(circuit.to_networkx, scores, seen=repr(scores.graph))
 
 
 def test_circuits_of_both_kinds_of_readers_do_not_mix() -> None:

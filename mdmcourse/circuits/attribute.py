@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from mdmcourse.circuits.attribution import BatchScores, Method, Settings, attribute_batch
-from mdmcourse.circuits.fingerprint import fingerprint
+from mdmcourse.circuits.fingerprint import fingerprint, which_prompts
 from mdmcourse.circuits.graph import Graph, Readers
 from mdmcourse.circuits.metrics import Metric
 from mdmcourse.circuits.plan import plan, this_machine
@@ -52,7 +52,8 @@ def attribute(
     batch_size: prompts computed together; by default as many as fit. If memory runs out it is halved, with a warning.
     keep_prompts: keep the scores of every single prompt, for bootstraps and split halves.
     save_to: a file for the result. What is done is saved after every batch beside it, and a run that was killed goes
-        on from there, started with as many processes as before; a run that is already complete is read.
+        on from there, started with as many processes as before; a run that is already complete is read. A metric of
+        your own has to be a function then, and not an object or a method: those cannot be told from each other.
     progress: show a bar.
 
     Prompts have one length, and all their tokens are part of the input: none is taken for padding.
@@ -77,8 +78,9 @@ def attribute(
         raise InputError(f"batch_size={batch_size}.", "A batch holds at least one prompt.", "Give 1 or more, or none.")
     rank, world = which_process(model.device)
     mine = prompts.select(torch.arange(len(prompts)).tensor_split(world)[rank]).to(model.device)
-    record = fingerprint(model, prompts, settings, keep_prompts)
     final = None if save_to is None else Path(save_to)
+    # Only with a file: all weights are read for it.
+    record = "" if final is None else fingerprint(model, prompts, settings, keep_prompts)
     if final is not None and final.exists():
         return _read_final(final, record)
     partial = None if final is None else final.with_name(f".{final.name}.{rank}-of-{world}.partial")
@@ -92,7 +94,9 @@ def attribute(
                 sums.save(partial, record)
     total = _Sums.joined(_gather(sums, world))
     graph = Graph.of(model, readers)
-    about = {**settings.about, "task": prompts.task, "model": repr(model), "run": record}
+    about = {**settings.about, "task": prompts.task, "model": repr(model), "which_prompts": which_prompts(prompts)}
+    if final is not None:
+        about["run"] = record
     scores = total.scores(graph, about)
     if final is not None:
         if rank == 0:

@@ -6,6 +6,7 @@ import heapq
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -232,6 +233,8 @@ class Circuit(Saved):
         """A networkx graph of nodes; each edge has `reader` (its name) and, if scores are given, `score`."""
         import networkx
 
+        if scores is not None:
+            self.need_same_graph(scores)
         found = networkx.MultiDiGraph()
         found.add_nodes_from(self.nodes())
         group = self.heads // self.kv_heads
@@ -253,7 +256,7 @@ class Circuit(Saved):
 
 
 def _check_k(k: int, graph: Graph) -> None:
-    if not 0 <= k <= graph.n_edges:
+    if not isinstance(k, Integral) or not 0 <= k <= graph.n_edges:
         raise InputError(
-            f"k={k}.", f"The graph has {graph.n_edges:,} edges.", f"Ask for a number from 0 to {graph.n_edges}."
+            f"k={k}.", f"The graph has {graph.n_edges:,} edges.", f"Ask for a whole number from 0 to {graph.n_edges}."
         )

@@ -24,6 +24,7 @@ from torch import Generator, Tensor
 
 from mdmcourse.circuits.faithfulness import FRACTIONS, faithfulness_curve
 from mdmcourse.circuits.graph import Graph
+from mdmcourse.circuits.metrics import METRICS, Metric
 from mdmcourse.circuits.scores import Scores
 from mdmcourse.errors import InputError
 from mdmcourse.models.reading import LanguageModel
@@ -201,6 +202,7 @@ def compare(
     models: tuple[LanguageModel, LanguageModel] | None = None,
     prompts: Prompts | None = None,
     fractions: Sequence[float] = FRACTIONS,
+    metric: str | Metric | None = None,
     bootstrap: int = 200,
     halvings: int = 20,
     level: float = 0.95,
@@ -212,14 +214,15 @@ def compare(
     ks: sizes of circuits; by default `default_ks`.
     models, prompts: with both, each model's circuits are also run in the other, at `fractions` of all edges. Prompts
         that were not used for the scores make the fairer test.
+    metric: by which the circuits that are run are judged; by default the one that the scores are of.
     bootstrap, halvings: how many resamples of the prompts (0: no intervals, their ends are NaN), and how many ways to
         halve them.
     level: of the intervals.
     seed: of resamples and halvings.
 
-    Raises InputError if the scores have no single prompts, or not the same graph, or not as many prompts, or fewer than
-    four; if all are zero; for sizes, settings and fractions out of range; and if only one of models and prompts is
-    given.
+    Raises InputError if the scores have no single prompts, or not the same graph, or not the same prompts, or fewer
+    than four; if all are zero; for sizes, settings and fractions out of range; if only one of models and prompts is
+    given; and if the circuits are run, and the scores do not say by which metric.
     """
     graph = one.graph
     if graph != two.graph or one.prompts != two.prompts or one.prompts < 4:
@@ -235,6 +238,13 @@ def compare(
                 "Then no edge is stronger than another, and every ranking of them is arbitrary.",
                 'Use prompts whose corruption alters the metric; and not "kl" with "eap", whose slope is zero.',
             )
+    known = [scores.about.get("which_prompts") for scores in (one, two)]
+    if None not in known and known[0] != known[1]:
+        raise InputError(
+            f"The scores are of different prompts ({known[0]} and {known[1]}).",
+            "Prompts are drawn, and halved, together for both: each has to be the same prompt for both.",
+            "Compute both with attribute(model, prompts, keep_prompts=True), from the same prompts.",
+        )
     if (models is None) != (prompts is None):
         raise InputError(
             "Only one of models and prompts was given.",
@@ -269,11 +279,12 @@ def compare(
     measures["rank_correlation"] = {"between": correlation.tolist()}
     cross = {}
     if models is not None and prompts is not None:
+        judged = _metric_of(one, two) if metric is None else metric
         drawn = _draws(len(prompts), bootstrap, generator)
         for (where, model), (whose, scores) in product(
             zip(("one", "two"), models, strict=True), (("one", one), ("two", two))
         ):
-            curve = faithfulness_curve(model, readable(model, prompts), scores, fractions)
+            curve = faithfulness_curve(model, readable(model, prompts), scores, fractions, metric=judged)
             samples = [curve.of(draw).values for draw in drawn]
             cross[f"circuit of {whose} in {where}"] = _estimate(curve.values, samples, tail).tolist()
     size = torch.stack([one.values.abs(), two.values.abs()])
@@ -294,6 +305,18 @@ def compare(
             "bootstrap": bootstrap, "halvings": halvings, "level": level, "seed": seed,
         },
     )  # fmt: skip
+
+
+def _metric_of(one: Scores, two: Scores) -> str:
+    """The metric of both scores. Raises InputError if it is not one, or not known by its name."""
+    names = {str(scores.about.get("metric", "logit_diff")) for scores in (one, two)}
+    if len(names) > 1 or not names <= set(METRICS):
+        raise InputError(
+            f"The scores are by the metric {' and by '.join(sorted(names))}.",
+            "The circuits that are run have to be judged by one metric, and it is not known which function that is.",
+            "Give it: compare(..., metric=...), a function or one of " + ", ".join(METRICS) + ".",
+        )
+    return names.pop()
 
 
 def _halved(

@@ -213,7 +213,7 @@ def faithfulness_curve(
 
     Raises what `run_circuit` raises, and InputError for fractions out of order and an unknown selection.
     """
-    if not fractions or min(fractions) < 0 or max(fractions) > 1 or list(fractions) != sorted(fractions):
+    if not fractions or not all(0 <= each <= 1 for each in fractions) or list(fractions) != sorted(fractions):
         raise InputError(
             f"fractions={list(fractions)}.",
             "They are shares of all edges, from 0 to 1, in order.",

@@ -42,17 +42,24 @@ METRICS: dict[str, Metric] = {"logit_diff": logit_diff, "answer_logprob": answer
 def get_metric(metric: str | Metric) -> tuple[str, Metric]:
     """A metric and its name. Raises UnknownNameError for a name that is not one."""
     if callable(metric):
-        return getattr(metric, "__name__", "a function"), metric
+        name = getattr(metric, "__name__", "a function")
+        return (f"own {name}" if METRICS.get(name, metric) is not metric else name), metric
     if metric not in METRICS:
         raise UnknownNameError(*suggest("metric", metric, METRICS))
     return metric, METRICS[metric]
 
 
 def judge(metric: Metric, logits: Tensor, prompts: Prompts, clean: Tensor) -> Float[Tensor, " batch"]:
-    """The metric of every prompt, in float32 at least. Raises InputError if the metric gives another shape, or gives
-    something that is no finite number."""
+    """The metric of every prompt, in float32 at least. Raises InputError if the metric gives no tensor, another shape,
+    or something that is no finite number."""
     logits, clean = (x if x.dtype == torch.float64 else x.float() for x in (logits, clean))
-    values = metric(logits, prompts, clean)
+    values: object = metric(logits, prompts, clean)
+    if not isinstance(values, Tensor):
+        raise InputError(
+            f"The metric gave a {type(values).__name__} for {len(logits)} prompts.",
+            "It has to give one number a prompt, as a tensor: a gradient is taken through it.",
+            "Return a tensor [batch], computed from `logits` with torch, without .item(), .tolist() or .numpy().",
+        )
     if values.shape != logits.shape[:1]:
         raise InputError(
             f"The metric gave the shape {tuple(values.shape)} for {len(logits)} prompts.",

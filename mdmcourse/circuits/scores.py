@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ class Scores(Saved):
     layers, heads, kv_heads: the shape of the graph.
     clean, corrupted: the metric of the clean and of the corrupted run, mean over prompts.
     prompts: how many there were.
-    about: method, rule, steps, metric, task, model.
+    about: method, rule, steps, metric, task, model, which_prompts (a checksum of them).
     by_prompt: the scores of every single prompt, if they were kept: bootstraps and split halves need them.
     by_position: the share of every token position, if it was kept.
     """
@@ -69,12 +70,17 @@ class Scores(Saved):
     def of(self, prompts: Int[Tensor, " n"] | Bool[Tensor, " prompt"]) -> Scores:
         """The scores of some of the prompts. Needs `by_prompt`. Their `clean` and `corrupted` are not known: NaN."""
         chosen = self.need_prompts()[prompts]
+        about = dict(self.about)
+        if "which_prompts" in about:
+            indices = torch.arange(self.prompts)[prompts.cpu()].tolist()
+            about["which_prompts"] = sha256(f"{about['which_prompts']}{indices}".encode()).hexdigest()[:16]
         return replace(
             self,
             values=chosen.mean(dim=0),
             clean=float("nan"),
             corrupted=float("nan"),
             prompts=len(chosen),
+            about=about,
             by_prompt=chosen,
             by_position=None,
         )
@@ -105,8 +111,10 @@ class Scores(Saved):
         """How far EAP-IG's integral is off, relative: all that is lost is lost through the input, so that the scores of
         its edges have to sum to m(clean) - m(corrupted) (the completeness axiom of integrated gradients, Sundararajan
         et al., arXiv 1703.01365). Take more steps, or another rule, if it is too large; it is mostly the edges into the
-        first layers that suffer. Only for method "eap-ig".
+        first layers that suffer. NaN for all methods but "eap-ig" and "eap-ig-activations".
         """
+        if not str(self.about.get("method", "")).startswith("eap-ig"):
+            return float("nan")
         lost = self.clean - self.corrupted
         return float(self.values[0].sum()) / lost - 1 if lost else float("nan")
 
