@@ -91,6 +91,13 @@ def levels_by_loop(batch, generator):
     return torch.tensor([max(0.001, (j + float(torch.rand((), generator=generator))) / batch) for j in order])
 
 
+def flipped_by_a_coin(batch, generator):
+    """The slices in order, or all turned round."""
+    order = torch.arange(batch)
+    slices = order if torch.rand((), generator=generator) < 0.5 else order.flip(0)
+    return 0.001 + 0.999 * (slices + torch.rand(batch, generator=generator)) / batch
+
+
 def token_losses(logits, x):
     return -logits.log_softmax(-1).gather(-1, x[..., None])[..., 0]
 
@@ -121,6 +128,17 @@ def loss_by_cross_entropy(logits, x, masked, maskable, t, weighted=True):
     return (each / t if weighted else each).sum() / maskable.sum()
 
 
+def loss_of_next(logits, x, masked, maskable, t, weighted=True):
+    """As an ARM's rows are read: row i for token i + 1."""
+    each = (token_losses(logits[:, :-1], x[:, 1:]).masked_fill(~masked[:, 1:], 0)).sum(dim=1)
+    return (each / t if weighted else each).sum() / maskable.sum()
+
+
+def loss_text_by_text(logits, x, masked, maskable, t, weighted=True):
+    each = token_losses(logits, x).masked_fill(~masked, 0).sum(dim=1) / maskable.sum(dim=1)
+    return (each / t if weighted else each).mean()
+
+
 def loss_by_loop(logits, x, masked, maskable, t, weighted=True):
     total = logits[0, -1].sum() * 0 if not masked.any() else torch.zeros(())
     for n, i in masked.nonzero().tolist():
@@ -142,6 +160,12 @@ def by_groups(
         groups.setdefault(tuple(text[j] for j in seen), []).append([text[i]])
     each = [entropy(torch.tensor(group)) for group in groups.values()]
     return mean([len(group) for group in groups.values()], each)
+
+
+def appends_to_seen(texts, seen, i):
+    before = entropy(texts[:, seen])
+    seen.append(i)
+    return entropy(texts[:, seen]) - before
 
 
 def counts_kinds(texts, seen, i):
@@ -204,6 +228,8 @@ def by_product(base, factor, values, budget):
 
 ONE, SLICE = "the attention of each query adds up to 1", "exactly one level lies in each slice"
 ROWS = "every row is as likely to get a large t as any other"
+SEEDS = "each value has three to ten different seeds"
+LINEAR, ROW = "weights are applied as nn.Linear applies them", "row i of the logits scores token i"
 TRIANGLE, OWN = "causal means no later position, full means all", "each head has its own features"
 SCORES = "scores are products of queries and keys over the root of d"
 MIXED = "the values are mixed, put side by side and sent through wo"
@@ -224,6 +250,9 @@ WRONG = {
         "sees one position ahead": (
             layer(mask=lambda s: s.masked_fill(torch.ones_like(s, dtype=torch.bool).triu(2), -torch.inf)), TRIANGLE,
         ),
+        "the diagonal masked too": (
+            layer(mask=lambda s: s.masked_fill(torch.ones_like(s, dtype=torch.bool).triu(0), -torch.inf)), TRIANGLE,
+        ),
         "heads by view": (
             layer(split=lambda y, h: y.reshape(y.shape[0], h, y.shape[1], -1), join=lambda z: z.reshape(2, 5, -1)), OWN,
         ),
@@ -233,7 +262,7 @@ WRONG = {
         "not scaled": (layer(scale=lambda d, d_model: 1), SCORES),
         "scaled by d_model": (layer(scale=lambda d, d_model: d_model**-0.5), SCORES),
         "scaled by d": (layer(scale=lambda d, d_model: 1 / d), SCORES),
-        "weights not transposed": (layer(apply=lambda x, w: x @ w), OWN),
+        "weights not transposed": (layer(apply=lambda x, w: x @ w), LINEAR),
         "not rotated": (layer(turn_q=False), "queries and keys are rotated"),
         "values rotated": (layer(turn_v=True), MIXED),
         "without wo": (layer(out=lambda z, wo: z), MIXED),
@@ -254,6 +283,7 @@ WRONG = {
             lambda batch, g: torch.linspace(0.001, 1, batch), "a level can lie anywhere in its slice",
         ),
         "sorted": (sorted_levels, ROWS),
+        "turned round by a coin": (flipped_by_a_coin, ROWS),
         "slices in order": (
             lambda batch, g: 0.001 + 0.999 * (torch.arange(batch) + torch.rand(batch, generator=g)) / batch, ROWS,
         ),
@@ -264,6 +294,7 @@ WRONG = {
             lambda logits, x, masked, maskable, t, weighted=True: (token_losses(logits, x) * masked).sum(1) / t,
             "it gives one number",
         ),
+        "a Python float": (loss(end=lambda total: total.item()), "it gives one number"),
         "all maskable": (loss(where=lambda masked, maskable: maskable), "only masked positions count"),
         "all positions": (
             loss(where=lambda masked, maskable: torch.ones_like(masked)), "only masked positions count",
@@ -277,11 +308,14 @@ WRONG = {
             loss(value=lambda logits, x: token_losses(logits.softmax(-1), x)), LOG_P,
         ),
         "shifted": (
-            loss(value=lambda logits, x: token_losses(logits.roll(1, dims=1), x)), "only masked positions count",
+            loss(value=lambda logits, x: token_losses(logits.roll(1, dims=1), x)), ROW,
         ),
+        "shifted as for an ARM": (loss_of_next, ROW),
+        "shifted the other way": (loss(value=lambda logits, x: token_losses(logits.roll(-1, dims=1), x)), ROW),
         "in bits": (loss(value=lambda logits, x: token_losses(logits, x) / math.log(2)), LOG_P),
         "over the masked": (loss(divisor=lambda masked, maskable: masked.sum()), DIVISOR),
-        "over the texts": (loss(divisor=lambda masked, maskable: len(masked)), LOG_P),
+        "over the texts": (loss(divisor=lambda masked, maskable: len(masked)), DIVISOR),
+        "the mean of the texts' means": (loss_text_by_text, DIVISOR),
         "over all positions": (loss(divisor=lambda masked, maskable: masked.numel()), DIVISOR),
         "times t": (loss(weight=lambda t: t), "each text is weighted with 1/t of its own"),
         "the mean t": (
@@ -311,6 +345,11 @@ WRONG = {
             else entropy(texts[:, [i]]),
             "a token that follows from those seen has 0",
         ),
+        "a sum over what can be seen": (
+            lambda texts, seen, i: by_groups(texts, seen, i, lambda sizes, each: sum(each)),
+            "a token that has nothing to do with those seen keeps its entropy",
+        ),
+        "seen longer afterwards": (appends_to_seen, "neither texts nor seen is changed"),
         "groups count alike": (
             lambda texts, seen, i: by_groups(texts, seen, i, lambda sizes, each: sum(each) / len(each)),
             "frequent texts count more",
@@ -333,10 +372,11 @@ WRONG = {
         "a value left out": (
             plan(values_of=lambda values: values[:-1]), "only the factor differs from base, and takes all its values",
         ),
-        "one seed": (plan(seeds=lambda place, count: [0]), "each value has at least three different seeds"),
+        "one seed": (plan(seeds=lambda place, count: [0]), SEEDS),
         "one seed three times": (
-            plan(seeds=lambda place, count: [0, 0, 0]), "each value has at least three different seeds",
+            plan(seeds=lambda place, count: [0, 0, 0]), SEEDS,
         ),
+        "hundreds of seeds": (plan(seeds=lambda place, count: range(200)), SEEDS),
         "seeds go on counting": (
             plan(seeds=lambda place, count: range(3 * place, 3 * place + 3)), "all values have the same seeds",
         ),
@@ -354,6 +394,10 @@ WRONG = {
         ),
         "the budget for each value": (
             plan(steps=lambda base, run, budget, runs: 3 * budget // runs // run["batch_size"]),
+            "all runs together keep to the budget, and use it",
+        ),
+        "steps rounded to the nearest": (
+            plan(steps=lambda base, run, budget, runs: round(budget / runs / run["batch_size"])),
             "all runs together keep to the budget, and use it",
         ),
         "half of it": (

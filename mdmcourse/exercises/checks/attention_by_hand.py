@@ -83,6 +83,8 @@ def _two_tensors(answer: Answer, seed: int) -> str | None:
 def _sums_to_one(answer: Answer, seed: int) -> str | None:
     for causal in (False, True):
         _, attention = given(seed, causal=causal).ask(answer)
+        if causal and attention[:, :, 0].isnan().all():
+            continue  # the first query sees nothing: the next property says so
         sums = attention.sum(dim=-1)
         if not torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
             return f"with causal={causal} a query's attention adds up to {sums.min():.2f} to {sums.max():.2f}"
@@ -94,6 +96,8 @@ def _triangle(answer: Answer, seed: int) -> str | None:
     if (full == 0).any():
         return "with causal=False some positions get no attention"
     _, causal = given(seed, causal=True).ask(answer)
+    if causal.isnan().any():
+        return "with causal=True the attention of the first query is nan: all of its scores are -inf, its own too"
     ahead = causal.triu(diagonal=1)
     if ahead.abs().max() > 1e-6:
         return f"with causal=True a later position gets {ahead.max():.2f} of the attention"
@@ -102,13 +106,25 @@ def _triangle(answer: Answer, seed: int) -> str | None:
     return None
 
 
-def _own_features(answer: Answer, seed: int) -> str | None:
-    """Other queries for head 1 leave the other heads' attention as it is, and change that of head 1."""
+def _moved(answer: Answer, seed: int, part: tuple[slice, ...]) -> list[int]:
+    """The heads whose attention is another one with other numbers in this part of wq."""
     case = given(seed)
     wq = case.wq.clone()
-    wq[D : 2 * D] = numbers(D, HEADS * D, seed=10 * seed + 7, low=-1.0, high=1.0)
+    wq[part] = numbers(*wq[part].shape, seed=10 * seed + 7, low=-1.0, high=1.0)
     (_, before), (_, after) = case.ask(answer), replace(case, wq=wq).ask(answer)
-    moved = [head for head in range(HEADS) if not torch.allclose(before[:, head], after[:, head], atol=1e-5)]
+    return [head for head in range(HEADS) if not torch.allclose(before[:, head], after[:, head], atol=1e-5)]
+
+
+def _as_linear(answer: Answer, seed: int) -> str | None:
+    """The rows of a weight are what comes out. Where its columns belong to the heads it was not transposed."""
+    if _moved(answer, seed, (slice(None), slice(D, 2 * D))) == [1]:
+        return f"other numbers in the columns {D} to {2 * D - 1} of wq changed head 1 alone: they belong to all heads"
+    return None
+
+
+def _own_features(answer: Answer, seed: int) -> str | None:
+    """Other queries for head 1 leave the other heads' attention as it is, and change that of head 1."""
+    moved = _moved(answer, seed, (slice(D, 2 * D),))
     return None if moved == [1] else f"other queries for head 1 changed the attention of the heads {moved}"
 
 
@@ -160,7 +176,12 @@ ATTENTION_LAYER = Exercise(
         ),
         Property(
             "causal means no later position, full means all", _triangle,
-            "Later positions are j > i: torch.triu(..., diagonal=1). They get -inf, not 0; and only if causal.",
+            "Later positions are j > i: torch.triu(..., diagonal=1), so that each position sees itself. They get -inf, "
+            "not 0; and only if causal.",
+        ),
+        Property(
+            "weights are applied as nn.Linear applies them", _as_linear,
+            "x @ w.T, not x @ w: the rows of a weight make the features that come out.",
         ),
         Property(
             "each head has its own features", _own_features,
@@ -169,7 +190,7 @@ ATTENTION_LAYER = Exercise(
         ),
         Property(
             "scores are products of queries and keys over the root of d", _scaled,
-            "d is the length of one head's query, not d_model; nn.Linear applies its weight as x @ w.T.",
+            "d is the length of one head's query, not d_model.",
         ),
         Property(
             "queries and keys are rotated", _rotated,

@@ -60,6 +60,8 @@ def _several_seeds(answer: Answer, seed: int) -> str | None:
         for value, each in seeds.items():
             if len(set(each)) < 3 or len(set(each)) < len(each):
                 return f"for {factor} = {value} the seeds were {each}"
+            if len(each) > 10:
+                return f"for {factor} = {value} there were {len(each)} seeds"
     return None
 
 
@@ -84,7 +86,8 @@ def _same_texts(answer: Answer, seed: int) -> str | None:
 
 
 def _budget(answer: Answer, seed: int) -> str | None:
-    for factor, values, budget in _cases(seed):
+    more = [(factor, values, budget + 97 * step) for factor, values, budget in _cases(seed) for step in range(20)]
+    for factor, values, budget in more:
         texts = sum(run["steps"] * run["batch_size"] for run in answer(dict(BASE), factor, list(values), budget))
         if not 0.8 * budget <= texts <= budget:
             return f"for the factor {factor} all runs together see {texts:,} texts, the budget is {budget:,}"
@@ -107,8 +110,9 @@ FAIR_RUNS = Exercise(
             "Beside factor, seed and steps nothing may differ: otherwise nobody can say what made the difference.",
         ),
         Property(
-            "each value has at least three different seeds", _several_seeds,
-            "A difference between single runs may be luck.",
+            "each value has three to ten different seeds", _several_seeds,
+            "A difference between single runs may be luck; and with very many the budget leaves too few steps a run to "
+            "learn anything.",
         ),
         Property(
             "all values have the same seeds", _same_seeds,
@@ -121,7 +125,8 @@ FAIR_RUNS = Exercise(
         ),
         Property(
             "all runs together keep to the budget, and use it", _budget,
-            "The budget is in texts, and for all runs: divide it by the number of runs.",
+            "The budget is in texts, and for all runs: divide it by the number of runs. Steps are rounded down, with "
+            "//: round() goes over for some budgets.",
         ),
     ),
     hints=(

@@ -58,8 +58,13 @@ def _anywhere_in_its_slice(answer: Answer, seed: int) -> str | None:
 def _rows_alike(answer: Answer, seed: int) -> str | None:
     t = torch.stack([answer(10, generator(1000 * seed + run)) for run in range(400)]).double()
     means, spreads = t.mean(dim=0), t.std(dim=0)
-    if ((means - 0.5).abs() > 0.12).any() or (spreads < 0.2).any():
+    if ((means - 0.5).abs() > 0.12).any():
         return f"in 400 calls for a batch of 10, row 0 had t = {means[0]:.2f} on average, row 9 {means[9]:.2f}"
+    if (spreads < 0.2).any():
+        row = int(spreads.argmin())
+        return (
+            f"in 400 calls for a batch of 10, row {row} had t from {t[:, row].min():.2f} to {t[:, row].max():.2f} only"
+        )
     return None
 
 
@@ -95,7 +100,9 @@ NOISE_LEVELS = Exercise(
         ),
         Property(
             "every row is as likely to get a large t as any other", _rows_alike,
-            "Row 0 always gets the first slice. Give out the slices in random order: torch.randperm.",
+            "Each row has to be able to get each slice, all equally likely: give them out in random order, with "
+            "torch.randperm. (Sorted or counted up, row 0 has the first slice; turned round by a coin, the middle rows "
+            "have the middle.)",
         ),
         Property(
             "the random numbers come from the generator", _from_the_generator,
@@ -114,11 +121,12 @@ NOISE_LEVELS = Exercise(
 
 
 def _batch(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """logits, x, masked, maskable, t: three texts of six tokens, the last four maskable."""
+    """logits, x, masked, maskable, t: three texts of six tokens, of which four, three and two are maskable."""
     logits = 3 * numbers(3, 6, 7, seed=seed)
     x = torch.randint(7, (3, 6), generator=generator(seed + 1))
     maskable = torch.zeros(3, 6, dtype=torch.bool)
     maskable[:, 2:] = True
+    maskable[1, 5], maskable[2, 4:] = False, False
     masked = maskable & (torch.rand(3, 6, generator=generator(seed + 2)) < 0.5)
     masked[:, 2], masked[:, 3] = True, False  # some of each
     return logits, x, masked, maskable, numbers(3, seed=seed + 3, low=0.2, high=0.8)
@@ -135,6 +143,20 @@ def _one_number(answer: Answer, seed: int) -> str | None:
     return f"for three texts it gave {shape_of(found)}"
 
 
+def _aligned(answer: Answer, seed: int) -> str | None:
+    """Logits that are sure of the right token, in its own row, or in the row before or after: which cost nothing?"""
+    x = (torch.arange(6) * 2 + torch.randint(7, (3, 1), generator=generator(seed))) % 7  # neighbours differ
+    every, t = torch.ones_like(x, dtype=torch.bool), torch.ones(3)
+    own, before, after = (
+        float(answer(20 * torch.nn.functional.one_hot(x.roll(by, 1), 7).float(), x, every, every, t))
+        for by in (0, -1, 1)
+    )
+    for found, name in ((before, "i - 1"), (after, "i + 1")):
+        if own > 1 and own > found + 1:
+            return f"logits that are sure of token i in row i cost {own:.3g}, in row {name} they cost {found:.3g}"
+    return None
+
+
 def _at_the_masks(answer: Answer, seed: int) -> str | None:
     logits, x, masked, maskable, t = _batch(seed)
     other = torch.where(masked[..., None], logits, 3 * numbers(3, 6, 7, seed=seed + 9))
@@ -145,19 +167,20 @@ def _at_the_masks(answer: Answer, seed: int) -> str | None:
 
 
 def _cross_entropy(answer: Answer, seed: int) -> str | None:
-    """Everything masked at t = 1, so that neither weight nor divisor makes a difference."""
-    logits, x, _, _, _ = _batch(seed)
+    """Texts of one token, masked at t = 1, so that neither weight nor divisor makes a difference."""
+    logits, x = 3 * numbers(6, 1, 7, seed=seed), torch.randint(7, (6, 1), generator=generator(seed + 1))
     every = torch.ones_like(x, dtype=torch.bool)
     expected = _losses(logits, x).mean()
-    found = answer(logits, x, every, every, torch.ones(3))
-    return differs(found, expected, "with everything masked at t = 1, where the loss is the mean of -log p,")
+    found = answer(logits, x, every, every, torch.ones(6))
+    return differs(found, expected, "for texts of one token, masked at t = 1, where the loss is the mean of -log p,")
 
 
 def _per_maskable(answer: Answer, seed: int) -> str | None:
     logits, x, masked, maskable, _ = _batch(seed)
     expected = _losses(logits, x)[masked].sum() / maskable.sum()
     found = answer(logits, x, masked, maskable, torch.ones(3))
-    given = f"with t = 1 for all, {int(masked.sum())} of {int(maskable.sum())} maskable tokens masked,"
+    of_each = ", ".join(f"{a} of {b}" for a, b in zip(masked.sum(1).tolist(), maskable.sum(1).tolist(), strict=True))
+    given = f"with t = 1 for all and {of_each} maskable tokens masked in the three texts"
     return differs(found, expected, given)
 
 
@@ -204,19 +227,28 @@ TRAINING_LOSS = Exercise(
     difficulty=2,
     reference=answers.training_loss,
     properties=(
-        Property("it gives one number", _one_number, "Add up everything, over positions and over the batch."),
+        Property(
+            "it gives one number", _one_number,
+            "Add up everything, over positions and over the batch, to a tensor of shape []. A Python float, as .item() "
+            "gives it, has no gradient to train with.",
+        ),
+        Property(
+            "row i of the logits scores token i", _aligned,
+            "No shift: an ARM's row i scores token i + 1, but here logits[n, i] belongs to x[n, i].",
+        ),
+        Property(
+            "the loss of a token is -log p of the right token", _cross_entropy,
+            "log_softmax over the vocabulary (the last axis), then the entry of x, then the sign. Is the softmax "
+            "there, and only once?",
+        ),
         Property(
             "only masked positions count", _at_the_masks,
             "Choose with `masked`, not with `maskable`: what the model sees, it need not predict.",
         ),
         Property(
-            "the loss of a token is -log p of the right token", _cross_entropy,
-            "log_softmax over the vocabulary (the last axis), then the entry of x, then the sign. Is the softmax "
-            "there, and only once? Is row i compared with token i?",
-        ),
-        Property(
             "the sum is divided by the number of maskable tokens", _per_maskable,
-            "Not by the number of masked ones, and not by the number of texts: maskable.sum().",
+            "Not by the number of masked ones, not by the number of texts, and not text by text before a mean over "
+            "texts: all losses of the batch are added up, then divided once, by maskable.sum().",
         ),
         Property(
             "each text is weighted with 1/t of its own", _weights,
@@ -293,13 +325,23 @@ def _frequent(answer: Answer, seed: int) -> str | None:
 def _chain_rule(answer: Answer, seed: int) -> str | None:
     texts = _list_of_texts(seed)
     texts[:, 2] = (texts[:, 2] + texts[:, 1]) // 2
-    before = texts.clone()
     for seen, i in (([1], 2), ([3, 0], 2), ([0, 1, 3], 2)):
         expected = _entropy(texts[:, [*seen, i]]) - _entropy(texts[:, seen])
-        problem = differs(_number(answer(texts, seen, i)), torch.tensor(expected), f"seen {seen}, i = {i}:")
+        problem = differs(
+            _number(answer(texts.clone(), list(seen), i)), torch.tensor(expected), f"seen {seen}, i = {i}:"
+        )
         if problem:
             return problem
-    return None if torch.equal(texts, before) else "the list of texts was changed"
+    return None
+
+
+def _leaves_texts(answer: Answer, seed: int) -> str | None:
+    texts, seen = _list_of_texts(seed), [3, 0]
+    given = texts.clone()
+    answer(given, seen, 2)
+    if seen != [3, 0]:
+        return f"seen was [3, 0] and became {seen}"
+    return None if torch.equal(texts, given) else "the texts were others afterwards"
 
 
 ENTROPY_GIVEN = Exercise(
@@ -313,10 +355,15 @@ ENTROPY_GIVEN = Exercise(
             "with nothing seen it is the entropy of the token, in nats", _nothing_seen,
             "- sum p log p with the natural logarithm, p being shares of texts. With `seen` empty all texts are alike.",
         ),
-        Property("a token that follows from those seen has 0", _determined, "Are the positions in `seen` used?"),
+        Property(
+            "a token that follows from those seen has 0", _determined,
+            "Are the positions in `seen` used, all of them? If so, it may be the entropy of seen and i *together*: "
+            "divide by the number of texts that agree at `seen`.",
+        ),
         Property(
             "a token that has nothing to do with those seen keeps its entropy", _unrelated,
-            "This may be the entropy of seen and i *together*: divide by the number of texts that agree at `seen`.",
+            "Whatever is seen, the entropy is the same here, and so is its mean over texts. Is it a sum over what "
+            "can be seen, not a mean?",
         ),
         Property(
             "frequent texts count more", _frequent,
@@ -324,7 +371,11 @@ ENTROPY_GIVEN = Exercise(
         ),
         Property(
             "H(seen) + H(x_i | seen) = H(seen and i)", _chain_rule,
-            "Are all positions in `seen` compared, each text with every other, and the texts left as they are?",
+            "Are all positions in `seen` compared, each text with every other?",
+        ),
+        Property(
+            "neither texts nor seen is changed", _leaves_texts,
+            "seen.append(i) changes the caller's list, which is used again: [*seen, i] is a new one.",
         ),
     ),
     hints=(
