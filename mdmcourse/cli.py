@@ -73,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     study = commands.add_parser("study", help="run a study: pairs, tasks, seeds and controls after a plan; resumes")
     study.add_argument("plan", help="a plan in data/studies/, for example toys, or the path of one")
     study.add_argument("--runs", type=Path, default=Path("runs"), help="folder for unfinished work (%(default)s)")
-    study.add_argument("--out", type=Path, help="file for the results (default: data/studies/results/PLAN.json)")
+    study.add_argument(
+        "--out", type=Path, help="file for the results (default: data/studies/results/NAME.json; of a path, beside it)"
+    )
     study.add_argument("--threads", type=_positive, help="CPU threads (default: all)")
     study.add_argument("--device", choices=("cpu", "cuda", "mps"), help="(default: cpu)")
     study.add_argument("--estimate", action="store_true", help="only say what memory and time it would take")
@@ -183,7 +185,7 @@ def _study(options: argparse.Namespace) -> int:
     import torch
 
     from mdmcourse.study.plan import load_plan
-    from mdmcourse.study.run import run_study
+    from mdmcourse.study.run import results_of, run_study
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -193,10 +195,12 @@ def _study(options: argparse.Namespace) -> int:
 
         print(estimate(plan))
         return 0
+    out = options.out or results_of(plan)
+    print(f"The results will be in {out}.", file=sys.stderr, flush=True)
     file = run_study(
         plan,
         runs=options.runs,
-        out=options.out,
+        out=out,
         device=options.device,
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )

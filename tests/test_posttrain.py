@@ -69,6 +69,26 @@ def test_text_is_the_same_whether_or_not_it_was_interrupted(
     assert all(row.keys() == {"request", "text"} for row in rows)
 
 
+def test_text_that_was_interrupted_is_not_mixed_with_text_of_other_settings(
+    tmp_path: Path, tokenizer: Any, few_requests: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arm, calls = small(tokenizer), []
+
+    def killed(*arguments: Any, **settings: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return draw_text(*arguments, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(text_module, "draw_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            sample_text(arm, tmp_path / "text.jsonl.gz", each=2, new_tokens=5, batch_size=3)
+    for name in ("text", "alone"):
+        sample_text(arm, tmp_path / f"{name}.jsonl.gz", each=1, new_tokens=7, batch_size=2)
+    assert (tmp_path / "text.jsonl.gz").read_bytes() == (tmp_path / "alone.jsonl.gz").read_bytes()
+
+
 def test_drawn_tokens_are_among_the_most_probable(tokenizer: Any) -> None:
     arm = small(tokenizer)
     prompt = torch.randint(5, 100, (2, 4), generator=torch.Generator().manual_seed(0))

@@ -24,11 +24,12 @@ from mdmcourse.cli import main
 from mdmcourse.errors import CheckpointError, InputError, UnknownNameError
 from mdmcourse.lens import direct_attribution, linear_cka, residual_stream
 from mdmcourse.paths import data_dir
-from mdmcourse.study.plan import VERDICTS, Criterion, Finding, load_plan
+from mdmcourse.study.plan import VERDICTS, Criterion, Finding, Group, StudyPlan, load_plan
 from mdmcourse.study.report import as_markdown, criteria_figure, overlap_figure
-from mdmcourse.study.run import hash_of, load_results, results_file, run_study
+from mdmcourse.study.run import hash_of, load_results, results_file, results_of, run_study
 from mdmcourse.study.verdicts import T_800, T_975, judge_criterion, verdicts
 
+RUN = sys.modules[run_study.__module__]
 PLAN = """
 title = "a small study"
 prompts = 4
@@ -168,6 +169,59 @@ def test_a_plan_that_grew_costs_what_is_new(study, tmp_path):
     assert len(said) == 3 * len(plan.groups[0].tasks)
 
 
+def test_results_of_a_plan_given_by_path_go_beside_it(tmp_path, capsys, monkeypatch):
+    """Not over the shipped ones of that name."""
+    file = tmp_path / "toys.toml"
+    file.write_text(PLAN, encoding="utf-8")
+    plan = load_plan(file)
+    assert results_of(plan) == tmp_path / "toys.json"
+    assert results_of(load_plan("toys")) == results_file("toys")
+    assert results_of(load_plan(data_dir() / "studies" / "toys.toml")) == results_file("toys")
+    monkeypatch.setattr(RUN, "run_unit", lambda *_, **__: {})
+    shipped = results_file("toys").read_bytes()
+    assert main(["study", str(file), "--runs", str(tmp_path / "runs")]) == 0
+    told = capsys.readouterr()
+    assert str(tmp_path / "toys.json") in told.out
+    assert str(tmp_path / "toys.json") in told.err
+    assert results_file("toys").read_bytes() == shipped
+    assert json.loads((tmp_path / "toys.json").read_text())["command"] == f"mdmcourse study {file}"
+    with pytest.raises(InputError, match=r"mdmcourse study .*other\.toml"):
+        load_results(load_plan(shutil.copy(file, tmp_path / "other.toml")))
+
+
+def test_a_file_of_weights_that_was_replaced_is_noticed(tmp_path, monkeypatch):
+    computed = []
+    monkeypatch.setattr(RUN, "run_unit", lambda *_, **__: computed.append(1) or {})
+    for member in ("arm", "mdm"):
+        (tmp_path / member).mkdir()
+        (tmp_path / member / "model.safetensors").write_bytes(member.encode())
+    weights = {member: str(tmp_path / member) for member in ("arm", "mdm")}
+    plan = StudyPlan("x", "x", (Group("g", "diffugpt-s", local="ioi", weights=weights),), ())
+    for expected in (1, 1, 2):
+        if expected == 2:
+            (tmp_path / "arm" / "model.safetensors").write_bytes(b"other")
+        run_study(plan, runs=tmp_path / "runs", out=tmp_path / "results.json")
+        assert len(computed) == expected
+
+
+def test_a_unit_that_is_no_table_is_refused_also_without_assertions(tmp_path):
+    (tmp_path / "unit.json").write_text("[1]")
+    script = (
+        f"from mdmcourse.study.run import _read; from pathlib import Path; _read(Path({str(tmp_path)!r}, 'unit.json'))"
+    )
+    done = subprocess.run([sys.executable, "-O", "-c", script], capture_output=True, text=True)
+    assert "CheckpointError" in done.stderr
+
+
+def test_the_error_of_an_integral_that_nobody_knows_is_no_number_in_no_report(study):
+    results = json.loads(study[1].read_text())
+    for unit in results["units"]:
+        unit["integration_error"] = dict.fromkeys(unit["integration_error"])
+    text = as_markdown(load_plan(study[0]), results)
+    assert "nan%" not in text
+    assert "cannot be checked" in text
+
+
 def test_results_of_another_plan_are_refused(study, tmp_path):
     changed = tmp_path / "small.toml"
     changed.write_text(PLAN.replace("-0.9", "-0.8"), encoding="utf-8")
@@ -270,6 +324,31 @@ def test_quantiles_of_students_t():
             assert abs(below - p) < 2e-4
 
 
+def test_more_arms_than_the_tables_have():
+    """From 32 on, the normal distribution's quantiles; the step to them is small."""
+    criterion = Criterion("local", "overlap/mdms", "", at_least=0.0)
+
+    def reach(n):
+        units = [{"seed": s, "kind": "local", "statistics": {"overlap/mdms": float(s % 2)}} for s in range(n)]
+        judged = judge_criterion(criterion, units)
+        return (judged.high - judged.mean) / statistics.stdev(judged.each.values()) * math.sqrt(n)
+
+    assert len(T_975) == len(T_800) == 30
+    assert math.isclose(reach(31), 2.042, rel_tol=1e-6)
+    assert math.isclose(reach(32), statistics.NormalDist().inv_cdf(0.975), rel_tol=1e-4)
+
+
+def test_the_interval_over_prompts_is_of_the_arm_that_was_measured():
+    criterion = Criterion("local", "overlap/mdms", "", at_least=0.5)
+    units = [
+        {"seed": 0, "kind": "local", "statistics": {}, "intervals": {"overlap/mdm": [0.0, 1.0]}},
+        {"seed": 1, "kind": "local", "statistics": {"overlap/mdms": 0.6}, "intervals": {"overlap/mdm": [0.55, 0.65]}},
+    ]
+    judged = judge_criterion(criterion, units)
+    assert (judged.over, judged.state) == ("prompts", "met")
+    assert math.isclose(judged.low, 0.55)
+
+
 # Plans
 
 
@@ -287,6 +366,17 @@ def test_quantiles_of_students_t():
         (("seeds = [0, 1]", "seeds = []"), InputError, "no seed"),
         (("[[pairs]]", "[[piars]]"), InputError, "piars"),
         (('title = "a small study"', 'title = "a small'), InputError, "could not be read"),
+        (("resamples = 4", "resamples = 0"), InputError, "resamples of 1"),
+        (("shares = [0.1, 0.2]", "shares = [0.2, 1.5]"), InputError, "up to 1"),
+        (("shares = [0.1, 0.2]", "shares = [0.2, 0.0]"), InputError, "up to 1"),
+        (("steps = 2", 'steps = 2\ndtype = "float31"'), InputError, "float31"),
+        (("steps = 2", 'steps = 2\ndtype = "int64"'), InputError, "int64"),
+        (("seeds = [0, 1]", "seeds = [0, 1, 1]"), InputError, "has the seed 1 2 times"),
+        (
+            ("[findings.F1]", '[[pairs]]\ntitle = "chain"\npair = "toy-path"\nlocal = "ioi"\n[findings.F1]'),
+            InputError,
+            "title 'chain' 2 times",
+        ),
     ],
 )
 def test_a_plan_that_cannot_be_measured_is_refused(tmp_path, change, error, words):

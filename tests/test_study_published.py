@@ -11,14 +11,14 @@ import torch
 from helpers import tiny_decoder
 from layouts import LAYOUTS, byte_tokenizer, plain
 
-from mdmcourse.circuits import Circuit, Graph, run_circuits
+from mdmcourse.circuits import MACHINES, Circuit, Graph, Machine, plan, run_circuits
 from mdmcourse.errors import InputError
 from mdmcourse.models.pairs import load_pair
 from mdmcourse.models.registry import entry
 from mdmcourse.study.circuits import circuits_of
-from mdmcourse.study.estimate import estimate
+from mdmcourse.study.estimate import _config, estimate
 from mdmcourse.study.evaluate import accuracy, at_target, evaluate_pair
-from mdmcourse.study.plan import Group, load_plan
+from mdmcourse.study.plan import Group, StudyPlan, load_plan
 from mdmcourse.study.report import as_markdown
 from mdmcourse.study.run import run_study
 from mdmcourse.tasks import get_task, readable
@@ -122,6 +122,24 @@ def test_circuits_and_accuracies_of_such_a_pair(
     for name, model in pair.members.items():
         alone = accuracy(model, get_task("greater-than"), 8, mask_id=0)
         assert found["members"][name]["greater-than"]["preferred"] == alone.preferred
+
+
+def test_an_estimate_counts_all_models_of_a_pair_and_the_rate_of_their_numbers() -> None:
+    card = MACHINES["80 GB card (H100)"]
+    for name, loaded in (("smollm2-135m", 4), ("smollm2-135m-countdown", 4), ("diffugpt-s", 2)):
+        group = Group("pair", name, local="ioi")
+        one = StudyPlan("x", "x", (group,), (), dtype="bfloat16")
+        weights = 2 * entry("models", entry("pairs", name).get("arm", "smollm2-135m"))["parameters"]
+        config = _config(entry("pairs", name))
+        per_prompt = plan(config, 256, 40, machine=card, dtype=torch.bfloat16).per_prompt
+        just = Machine("just", (loaded * weights + 1.2 * per_prompt), 1e12)
+        less = Machine("less", (loaded * weights + 0.8 * per_prompt), 1e12)
+        assert "batches of 1," in estimate(one, [just])
+        assert "a pair does not" in estimate(one, [less])
+    seconds = {
+        dtype: plan(config, 256, 40, machine=card, dtype=dtype).seconds for dtype in (torch.float32, torch.bfloat16)
+    }
+    assert seconds[torch.float32] / seconds[torch.bfloat16] == pytest.approx(989 / 67)
 
 
 @pytest.mark.parametrize("name", [*FAMILY, "smollm2", "toys"])

@@ -22,18 +22,20 @@ class Machine:
     name: for the reader.
     memory: bytes that the model and its attribution may take together.
     flops: floating-point operations a second that a forward pass really gets.
+    flops_float32: the same in float32 and float64, if that is slower.
     """
 
     name: str
     memory: float
     flops: float
+    flops_float32: float | None = None
 
 
-# Data-sheet bf16 rates (dense) times .3, a common share for batches as small as these.
+# Data-sheet rates, bf16 (dense) and float32, times .3, a common share for batches as small as these.
 MACHINES = {
-    "80 GB card (H100)": Machine("80 GB card (H100)", 80e9, 0.3 * 989e12),
-    "80 GB card (A100)": Machine("80 GB card (A100)", 80e9, 0.3 * 312e12),
-    "24 GB card (RTX 4090)": Machine("24 GB card (RTX 4090)", 24e9, 0.3 * 165e12),
+    "80 GB card (H100)": Machine("80 GB card (H100)", 80e9, 0.3 * 989e12, 0.3 * 67e12),
+    "80 GB card (A100)": Machine("80 GB card (A100)", 80e9, 0.3 * 312e12, 0.3 * 19.5e12),
+    "24 GB card (RTX 4090)": Machine("24 GB card (RTX 4090)", 24e9, 0.3 * 165e12, 0.3 * 82.6e12),
 }
 
 
@@ -114,7 +116,8 @@ def plan(
     # A forward pass is 2 operations a weight and token; a backward pass to activations only is as much again. Mapping
     # and contracting gradients is measured to add about a half (benchmarks/circuits.py).
     passes = 2 + (graph.n_edges if settings.method == "exact" else 2 * backward[settings.method])
-    seconds = 1.5 * passes * 2 * shape.parameters * prompts * positions / machine.flops
+    flops = machine.flops if dtype.itemsize < 4 else machine.flops_float32 or machine.flops
+    seconds = 1.5 * passes * 2 * shape.parameters * prompts * positions / flops
     return Plan(machine, weights, per_prompt, min(fits, prompts), seconds)
 
 

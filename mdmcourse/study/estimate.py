@@ -11,7 +11,7 @@ from mdmcourse.circuits import MACHINES, Machine, Settings, plan
 from mdmcourse.circuits.plan import this_machine
 from mdmcourse.errors import InputError
 from mdmcourse.models.registry import entry
-from mdmcourse.study.plan import Group, StudyPlan
+from mdmcourse.study.plan import StudyPlan
 
 TOKENS = 40  # of a prompt, about
 AROUND = 2.0  # a unit over its attributions alone: circuits that are run, the lens, layers left out
@@ -26,14 +26,15 @@ def estimate(study: StudyPlan, machines: list[Machine] | None = None) -> str:
         if "seeds" in about:
             lines.append(f"{group.title}: toys, a minute or two a unit; {len(group.seeds) * len(group.tasks)} units")
             continue
-        config, members = _config(about), 4 if "mdm" in about else len(about["members"]) + 3
+        # Attributions are of these, of the ARM read with its attention switched, and of its other task.
+        config, members = _config(about), len(_loaded(about) - {"base"}) + 2
         lines.append(f"{group.title}: {len(group.tasks)} units, {2 * study.prompts} prompts of about {TOKENS} tokens")
         for machine in machines:
-            lines.append(f"  {machine.name}: {_on(study, group, config, members, machine)}")
+            lines.append(f"  {machine.name}: {_on(study, config, len(_loaded(about)), members, machine)}")
     return "\n".join(lines)
 
 
-def _on(study: StudyPlan, group: Group, config: Any, members: int, machine: Machine) -> str:
+def _on(study: StudyPlan, config: Any, loaded: int, members: int, machine: Machine) -> str:
     dtype = getattr(torch, study.dtype)
     try:
         one = plan(
@@ -41,7 +42,7 @@ def _on(study: StudyPlan, group: Group, config: Any, members: int, machine: Mach
         )
     except InputError:
         return "does not fit"
-    held = 2 * one.weights  # the ARM and the MDM; the ARM with its attention switched shares its weights
+    held = loaded * one.weights
     if held + one.per_prompt > machine.memory:
         return "one model fits, a pair does not"
     batch = int(min(one.batch_size, (machine.memory - held) // one.per_prompt))
@@ -52,6 +53,13 @@ def _on(study: StudyPlan, group: Group, config: Any, members: int, machine: Mach
         if minutes >= 1
         else (f"batches of {batch}, {peak:.1f} GB at most, less than a minute a unit")
     )
+
+
+def _loaded(about: dict[str, Any]) -> set[str]:
+    """The models of a pair that lie in memory at once. The ARM with its attention switched shares its weights."""
+    if "mdm" in about:
+        return {"arm", "mdm"}
+    return {"base" if "arm" in about["members"] else "arm", *about["members"]}
 
 
 def _config(about: dict[str, Any]) -> Any:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mdmcourse.errors import InputError, UnknownNameError
 from mdmcourse.models.registry import entry
 from mdmcourse.naming import suggest
@@ -112,6 +114,7 @@ class StudyPlan:
     shares: all sizes at which overlaps are measured.
     resamples: of the prompts, for intervals within a model.
     dtype: of real models; "float32" if it is not given.
+    path: of the plan, if it was given by path and is none of those in `data/studies/`.
     """
 
     name: str
@@ -125,8 +128,20 @@ class StudyPlan:
     resamples: int = 200
     dtype: str = "float32"
     sha256: str = field(default="", repr=False)
+    path: Path | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.resamples < 1 or not all(0 < share <= 1 for share in self.shares):
+            raise InputError(
+                f"resamples={self.resamples}, shares={self.shares}.",
+                "Intervals come from resamples of the prompts, and circuits have a share of all edges.",
+                "Give resamples of 1 or more, and shares above 0 and up to 1.",
+            )
+        dtype = getattr(torch, self.dtype, None)
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise InputError(
+                f"dtype={self.dtype!r}.", "torch has no such floating-point numbers.", 'Use "float32" or "bfloat16".'
+            )
         if self.prompts < 4 or self.steps < 1 or not 0 < self.share < 1 or self.share not in self.shares:
             raise InputError(
                 f"prompts={self.prompts}, steps={self.steps}, share={self.share}, shares={self.shares}.",
@@ -135,6 +150,22 @@ class StudyPlan:
             )
         if not self.groups:
             raise InputError("The plan names no pair.", "There is nothing to measure.", "Add [[pairs]].")
+        titles = [group.title for group in self.groups]
+        for what, each in (
+            ("pairs have the title", titles),
+            *((f"{g.title} has the seed", g.seeds) for g in self.groups),
+        ):
+            if twice := [one for one in each if list(each).count(one) > 1]:
+                raise InputError(
+                    f"{what[0].upper()}{what[1:]} {twice[0]!r} {list(each).count(twice[0])} times.",
+                    "What is counted twice looks surer than it is: verdicts go by titles, intervals by seeds.",
+                    "Give every group another title, and every seed once.",
+                )
+
+    @property
+    def called(self) -> str:
+        """What commands know it by: its name, or its path if it is none of those in `data/studies/`."""
+        return self.name if self.path is None else str(self.path)
 
     @property
     def units(self) -> list[tuple[Group, int, str]]:
@@ -158,7 +189,9 @@ def load_plan(plan: str | Path) -> StudyPlan:
             given["shares"] = tuple(given["shares"])
         digest = hashlib.sha256(text.encode()).hexdigest()
         name = Path(plan).stem if Path(plan).suffix == ".toml" else str(plan)
-        return StudyPlan(name, groups=groups, findings=findings, sha256=digest, **given)
+        own = Path(plan).suffix == ".toml" and Path(plan).resolve().parent != (data_dir() / "studies").resolve()
+        path = Path(plan) if own else None
+        return StudyPlan(name, groups=groups, findings=findings, sha256=digest, path=path, **given)
     except (TypeError, KeyError) as error:
         raise InputError(
             f"{plan}: {error}.", "A plan says something that no study knows.", "Compare it with those in data/studies/."

@@ -107,7 +107,9 @@ def _tables(plan: StudyPlan, results: Mapping[str, Any], group: str) -> list[str
             cells = [_mean([unit["statistics"].get(f"{what}/{member}") for unit in units]) for what in columns]
             if any(cells):
                 lines.append(f"| {label} | {' | '.join(cells)} |")
-        lines += ["", f"EAP-IG's sum is off by {_integral(units):.0%} at most, in members that do the task.", ""]
+        off = _integral(units)
+        known = f"is off by {off:.0%} at most" if math.isfinite(off) else "cannot be checked: there are none"
+        lines += ["", f"EAP-IG's sum {known}, in members that do the task.", ""]
     return lines
 
 

@@ -14,7 +14,8 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,12 @@ import torch
 from mdmcourse.circuits import attribute
 from mdmcourse.circuits.processes import wait_for_all, which_process
 from mdmcourse.errors import CheckpointError, InputError
+from mdmcourse.models.fetch import fetch
 from mdmcourse.models.pairs import Pair, load_pair, pair_directory
 from mdmcourse.models.reading import LanguageModel
 from mdmcourse.models.registry import entry
 from mdmcourse.paths import data_dir
-from mdmcourse.storage import write_text
+from mdmcourse.storage import sha256, write_text
 from mdmcourse.study.circuits import without_nan
 from mdmcourse.study.plan import Group, StudyPlan
 from mdmcourse.study.unit import Material, measure
@@ -47,13 +49,13 @@ def run_study(
     say: Callable[[str], None] = lambda line: None,
     progress: bool = True,
 ) -> Path:
-    """Run what of a plan has not been run yet, and write the results; returns their file, by default
-    `data/studies/results/NAME.json`. `say` is told which unit begins; `progress` shows a bar for each attribution.
+    """Run what of a plan has not been run yet, and write the results; returns their file, by default that of
+    `results_of`. `say` is told which unit begins; `progress` shows a bar for each attribution.
 
     Raises what loading a pair raises (before anything is computed, if a pair is not there), and CheckpointError for a
     unit in `runs` that is damaged.
     """
-    out = out or results_file(plan.name)
+    out = out or results_of(plan)
     for group, seed, _ in plan.units:
         _need(group, seed)
     stored = []
@@ -73,7 +75,7 @@ def run_study(
         "plan": plan.name,
         "title": plan.title,
         "sha256_of_plan": plan.sha256,
-        "command": f"mdmcourse study {plan.name}",
+        "command": f"mdmcourse study {plan.called}",
         "versions": about,
         "units": stored,
     }
@@ -152,20 +154,25 @@ def results_file(name: str) -> Path:
     return data_dir() / "studies" / "results" / f"{name}.json"
 
 
+def results_of(plan: StudyPlan) -> Path:
+    """Where the results of a plan go: of a shipped one see `results_file`; of one given by path, beside it."""
+    return results_file(plan.name) if plan.path is None else plan.path.with_suffix(".json")
+
+
 def load_results(plan: StudyPlan, file: Path | None = None) -> dict[str, Any]:
     """The results of a plan. Raises InputError if there are none, or if they were made by another version of the plan:
     criteria are written before a study runs, not after."""
-    file = file or results_file(plan.name)
+    file = file or results_of(plan)
     if not file.exists():
         raise InputError(
-            f"{file} is not there.", "The study has not been run here.", f"Run it: mdmcourse study {plan.name}"
+            f"{file} is not there.", "The study has not been run here.", f"Run it: mdmcourse study {plan.called}"
         )
     results = _read(file)
     if results.get("sha256_of_plan") != plan.sha256:
         raise InputError(
             f"{file} was made by another version of the plan {plan.name}.",
             "Its criteria may have been written after its results were known.",
-            f"Run the study again: mdmcourse study {plan.name}",
+            f"Run the study again: mdmcourse study {plan.called}",
         )
     return results
 
@@ -182,16 +189,44 @@ def _beside(group: Group, seed: int) -> int | None:
 
 
 def _key(plan: StudyPlan, group: Group, seed: int) -> str:
-    """Changes with everything in a plan that a unit of this pair and seed depends on."""
+    """Changes with everything that a unit of this pair and seed depends on: what the plan says, and the weights."""
     settings = (plan.prompts, plan.steps, plan.share, plan.shares, plan.resamples, plan.dtype)
     about = (group.title, group.tasks, group.local, group.global_, group.weights, _beside(group, seed))
-    return hashlib.sha256(repr((settings, about)).encode()).hexdigest()[:8]
+    seeds = [each for each in (seed, _beside(group, seed)) if each is not None]
+    weights = sorted(f"{file}: {checksum}" for each in seeds for file, checksum in _weights(group, each))
+    return hashlib.sha256(repr((settings, about, weights)).encode()).hexdigest()[:8]
+
+
+def _weights(group: Group, seed: int) -> Iterator[tuple[str, str]]:
+    """The files of weights of a pair, with their checksums; of a model in the hub's cache, its revision."""
+    about, given = entry("pairs", group.pair), group.weights or {}
+    folders = [Path(folder) for folder in given.values()]
+    if "seeds" in about:
+        folders.append(pair_directory(group.pair, seed))
+    elif "directory" in about:
+        folders.append(data_dir() / about["directory"])
+    for member in ("base", "arm", "mdm"):
+        if member in about and member not in given:
+            folder = fetch(about[member])
+            if "package" in entry("models", about[member]):
+                folders.append(folder)
+            else:
+                yield about[member], folder.name
+    for number, folder in enumerate(folders):
+        for file in sorted(folder.rglob("*.safetensors")):
+            stat = file.stat()
+            yield f"{number}: {file.relative_to(folder)}", _checksum(file, stat.st_mtime_ns, stat.st_size)
+
+
+@cache
+def _checksum(file: Path, changed: int, size: int) -> str:
+    """Of one state of a file: several units read it."""
+    return sha256(file)
 
 
 def _need(group: Group, seed: int) -> None:
-    """Raise for a toy pair that was never trained here."""
-    if "seeds" in entry("pairs", group.pair):
-        pair_directory(group.pair, seed)
+    """Raise for a toy pair that was never trained here, and for models that cannot be fetched."""
+    list(_weights(group, seed))
 
 
 def hash_of(model: LanguageModel) -> str:
@@ -227,8 +262,9 @@ def _rounded(value: Any) -> Any:
 def _read(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        assert isinstance(found, dict)
-    except (OSError, ValueError, AssertionError) as error:
+        if not isinstance(found, dict):
+            raise ValueError("it is no table")
+    except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{file} could not be read: {error!r}.",
             "It was altered, or copied in part: the study writes its files whole.",

@@ -88,7 +88,8 @@ def sample_text(
 ) -> None:
     """Write `each` answers to every request to `out`, a .jsonl.gz file with a request and its text a line.
 
-    Beside `out`, finished batches are kept while the work goes on: run again after an interruption.
+    Beside `out`, finished batches are kept while the work goes on: run again, with the same arguments, after an
+    interruption.
     """
     tokenizer = arm.tokenizer
     by_length: defaultdict[int, list[tuple[str, list[int]]]] = defaultdict(list)
@@ -98,7 +99,7 @@ def sample_text(
     batches = [
         rows[start : start + batch_size] for rows in by_length.values() for start in range(0, len(rows), batch_size)
     ]
-    unfinished = out.with_name(f".{out.name}.{seed}.partial")
+    unfinished = out.with_name(f".{out.name}.{seed}-{each}-{new_tokens}-{batch_size}.partial")
     unfinished.mkdir(parents=True, exist_ok=True)
     for index, rows in enumerate(tqdm(batches, desc="text", unit="batch")):
         part = unfinished / f"{index}.json"

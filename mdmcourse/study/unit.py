@@ -20,8 +20,8 @@ Statistics are named "what/whom":
     selectivity         of the neurons in the first half of the layers, mean
     settled             share of the depth at which the logit lens first has the answer on top, to stay; mean
     distance            how far the query that predicts the analysed token looks, mean over heads, in positions
-    skip                largest share of the effect that leaving out one layer costs, over the layers but the first and
-                        the last
+    skip                largest loss by leaving out one layer, over the layers but the first and the last, as a share
+                        of the clean metric: where that is below 0, the share turns its sign
     cka_revealed, cka_masked   linear CKA with the ARM, mean over places, of tokens that are there or masked
     likeness_revealed, likeness_masked   where that stands between another ARM (0) and the ARM trained on (1)
 """

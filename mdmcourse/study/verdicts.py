@@ -14,9 +14,16 @@ from typing import Any
 
 from mdmcourse.study.plan import Criterion, Finding, StudyPlan
 
-# Quantiles of Student's t with 1, 2, ... degrees of freedom: 97.5 % and 80 %.
-T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-T_800 = (1.376, 1.061, 0.978, 0.941, 0.920, 0.906, 0.896, 0.889, 0.883, 0.879)
+# Quantiles of Student's t with 1, 2, ... 30 degrees of freedom: 97.5 % and 80 %. From there on, those of the normal.
+T_975 = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
+    2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+T_800 = (
+    1.376, 1.061, 0.978, 0.941, 0.920, 0.906, 0.896, 0.889, 0.883, 0.879, 0.876, 0.873, 0.870, 0.868, 0.866, 0.865,
+    0.863, 0.862, 0.861, 0.860, 0.859, 0.858, 0.858, 0.857, 0.856, 0.856, 0.855, 0.855, 0.854, 0.854,
+)  # fmt: skip
+Z_975, Z_800 = 1.960, 0.842
 
 Unit = Mapping[str, Any]
 
@@ -93,11 +100,12 @@ def judge_criterion(criterion: Criterion, units: list[Unit]) -> Judged:
     mean = sum(values) / n
     if n > 1:
         error = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1) / n)
-        low, high = mean - T_975[n - 2] * error, mean + T_975[n - 2] * error
-        detectable = (T_975[n - 2] + T_800[n - 2]) * error
+        t_975, t_800 = (T_975[n - 2], T_800[n - 2]) if n - 2 < len(T_975) else (Z_975, Z_800)
+        low, high = mean - t_975 * error, mean + t_975 * error
+        detectable = (t_975 + t_800) * error
     else:
         over = "prompts"
-        half = _half_width(criterion, units)
+        half = _half_width(criterion, units, *each)
         low, high = mean - half, mean + half
     if criterion.at_least is not None:
         state = "met" if low >= criterion.at_least else "contradicted" if high < criterion.at_least else "open"
@@ -124,12 +132,12 @@ def _value(criterion: Criterion, units: list[Unit], seed: int) -> float | None:
     return total
 
 
-def _half_width(criterion: Criterion, units: list[Unit]) -> float:
-    """Half of the 95 % interval over prompts of a sum, as if its terms varied independently: they share prompts, so
-    that it is rather too wide. A term without an interval counts as exact; NaN if none has one."""
+def _half_width(criterion: Criterion, units: list[Unit], seed: int) -> float:
+    """Half of the 95 % interval over prompts of one ARM's sum, as if its terms varied independently: they share
+    prompts, so that it is rather too wide. A term without an interval counts as exact; NaN if none has one."""
     halves = []
     for _, kind in _kinds(criterion):
-        unit = next(unit for unit in units if unit["kind"] == kind)
+        unit = next(unit for unit in units if unit["seed"] == seed and unit["kind"] == kind)
         names = (name.replace("/mdms", "/mdm") for _, name in criterion.terms)
         halves += [(high - low) / 2 for low, high in (unit["intervals"][n] for n in names if n in unit["intervals"])]
     return math.hypot(*halves) if halves else math.nan
