@@ -9,6 +9,7 @@ lesson goes on either way, and says which of the two it uses.
 
 from __future__ import annotations
 
+import dis
 import functools
 import os
 import traceback
@@ -105,15 +106,25 @@ def check(exercise: Exercise, answer: Answer, seed: int = 0, seconds: float = SE
                     break
         except TimeUp:
             verdict = Verdict("wrong", ENDS, f"it was stopped after {seconds:g} seconds")
-        except NotImplementedError:
-            verdict = Verdict("to do")
-        except Exception as error:
-            verdict = Verdict("wrong", RUNS, _where(error, answer))
+        except (Exception, SystemExit) as error:  # exit() too: it would end the lesson
+            verdict = Verdict("to do") if _to_do(error, answer) else Verdict("wrong", RUNS, _where(error, answer))
         lines = printed.getvalue().count("\n")
     return Verdict(verdict.state, verdict.failed, verdict.seen, lines)
 
 
-def _where(error: Exception, answer: Answer) -> str:
+def _to_do(error: BaseException, answer: Answer) -> bool:
+    """Is it a `raise NotImplementedError` in the answer's own cell? torch raises that too, of types that it has no
+    kernel for: in compiled code, so that the answer's line is a call and no `raise`."""
+    if not isinstance(error, NotImplementedError) or error.__traceback__ is None:
+        return False
+    last = error.__traceback__
+    while last.tb_next is not None:
+        last = last.tb_next
+    where, own = last.tb_frame.f_code, getattr(answer, "__code__", last.tb_frame.f_code)
+    return where.co_filename == own.co_filename and where.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+
+
+def _where(error: BaseException, answer: Answer) -> str:
     """What an error says of the answer: the line of it that raised, or that its result could not be used."""
     said = f"{type(error).__name__}: {str(error)[:300]}"
     code = getattr(answer, "__code__", None)

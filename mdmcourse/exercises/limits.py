@@ -65,9 +65,10 @@ def within(seconds: float, call: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[io.StringIO]:
-    """Random numbers, threads and gradients are afterwards as they were before; what is printed is caught and given."""
+    """Random numbers, threads, gradients and the default dtype are afterwards as they were before; what is printed is
+    caught and given."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    threads, gradients = torch.get_num_threads(), torch.is_grad_enabled()
+    threads, gradients, dtype = torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype()
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):
@@ -77,5 +78,6 @@ def undisturbed() -> Iterator[io.StringIO]:
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
         torch.set_grad_enabled(gradients)
+        torch.set_default_dtype(dtype)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)

@@ -12,13 +12,13 @@ import io
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mdmcourse.errors import InputError
+from mdmcourse.errors import CheckpointError, InputError
 from mdmcourse.exercises.exercise import Exercise, Verdict
 from mdmcourse.storage import write_text
 
@@ -38,31 +38,67 @@ def progress_file() -> Path:
 def kept() -> Kept:
     """What is kept, by kind and name. A damaged file is put aside, which is said, and a new one is begun."""
     path = progress_file()
-    if not path.exists():
-        return {}
     try:
+        if not path.exists():
+            return {}
         found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict) or not all(isinstance(part, dict) for part in found.values()):
+        if not _is_progress(found):
             raise ValueError("it is not a table of exercises")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         aside = path.with_suffix(".damaged.json")
-        path.replace(aside)
-        print(f"Your progress in {path} could not be read ({error}). It is kept as {aside.name}; a new file is begun.")
+        try:
+            path.replace(aside)
+            then = f"It is kept as {aside.name}; a new file is begun."
+        except OSError:
+            then = "Nothing is kept there: the lesson goes on without it."
+        print(f"Your progress in {path} could not be read ({error}). {then}")
         return {}
     return found
 
 
+def _is_progress(found: Any) -> bool:
+    """Is it what `record` and its like write? Another program, or a hand, may have written it."""
+    if not isinstance(found, dict) or not all(isinstance(part, dict) for part in found.values()):
+        return False
+    if not all(isinstance(row, dict) for part in found.values() for row in part.values()):
+        return False
+    rows = found.get("exercises", {}).values()
+    return all(
+        isinstance(state := row.get("state"), str)
+        and state in RANK
+        and isinstance(row.get("attempts"), int)
+        and all(isinstance(row.get(kind, 0), int) for kind in ("hints", "solution"))
+        for row in rows
+    )
+
+
 @contextmanager
 def _changed() -> Iterator[Kept]:
-    """What is kept, to be changed and written back; two notebooks at once take turns."""
+    """What is kept, to be changed and written back; two notebooks at once take turns.
+
+    Where nothing can be written, that is said in a line, and the lesson goes on: it does not need what is kept.
+    """
     from filelock import FileLock
 
-    path = progress_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock"), timeout=10):
-        found = kept()
+    path, found = progress_file(), Kept()
+    with ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(path.with_suffix(".lock"), timeout=10))
+            found = kept()
+            wrong: Exception | None = None
+        except (OSError, NotImplementedError) as error:  # a place without locks raises the latter
+            wrong = error
         yield found
-        write_text(path, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        if wrong is None:
+            try:
+                write_text(path, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+            except CheckpointError as error:
+                wrong = error.__cause__ if isinstance(error.__cause__, Exception) else error
+    if wrong is not None:
+        print(
+            f"Your progress is not kept: {path} cannot be written ({wrong}). MDMCOURSE_PROGRESS chooses another file."
+        )
 
 
 def record(exercise: Exercise, verdict: Verdict) -> None:

@@ -84,6 +84,38 @@ def test_what_raises_or_returns_something_else_is_told(body: Any, seen: str):
     assert seen in verdict.seen
 
 
+@pytest.mark.parametrize("leave", [exit, lambda: (_ for _ in ()).throw(SystemExit(0))], ids=["exit", "SystemExit"])
+def test_to_leave_python_is_wrong_like_any_other_error(leave: Any):
+    verdict = check(FORWARD_MASK, lambda x, t, mask_id: leave())
+    assert verdict.state == "wrong"
+    assert "SystemExit" in verdict.seen
+
+
+def test_what_torch_has_not_implemented_is_not_to_do():
+    def forward_mask(x: Any, t: Any, mask_id: int) -> Any:
+        return torch.arange(5).softmax(0)
+
+    verdict = check(FORWARD_MASK, forward_mask)
+    assert verdict.state == "wrong"
+    assert "in the line `return torch.arange(5).softmax(0)`" in verdict.seen
+
+
+def test_a_part_of_an_answer_may_be_to_do():
+    def part() -> Any:
+        raise NotImplementedError("later")
+
+    assert check(FORWARD_MASK, lambda x, t, mask_id: part()).state == "to do"
+
+
+def test_the_default_dtype_is_afterwards_what_it_was():
+    def forward_mask(x: Any, t: Any, mask_id: int) -> Any:
+        torch.set_default_dtype(torch.float64)
+        return right(x, t, mask_id)
+
+    check(FORWARD_MASK, forward_mask)
+    assert torch.get_default_dtype() == torch.float32
+
+
 def test_a_result_that_breaks_the_check_is_not_the_check_s_fault():
     class Strange(torch.Tensor):
         def __eq__(self, other: object) -> Any:

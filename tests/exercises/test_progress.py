@@ -51,7 +51,16 @@ def test_a_teacher_gets_a_table(tmp_path: Path):
     assert {row["name"]: row["state"] for row in rows}["forward_mask"] == "right"
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"exercises": 1}', "\x00"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "", "{", "[]", '{"exercises": 1}', "\x00", '{"exercises": {"forward_mask": []}}', '{"exercises": []}',
+        '{"exercises": {"forward_mask": {"state": "done", "attempts": 0}}}', '{"checks": {"a question": "yes"}}',
+        '{"exercises": {"forward_mask": {"state": "right"}}}',
+        '{"exercises": {"forward_mask": {"state": [], "attempts": 0}}}',
+        '{"exercises": {"forward_mask": {"state": "to do", "attempts": 0, "hints": "all"}}}',
+    ],
+)  # fmt: skip
 def test_a_damaged_file_is_put_aside_and_said(damage: str, progress_path: Path, capsys: pytest.CaptureFixture[str]):
     progress_path.parent.mkdir(parents=True)
     progress_path.write_text(damage)
@@ -59,6 +68,27 @@ def test_a_damaged_file_is_put_aside_and_said(damage: str, progress_path: Path, 
     assert "could not be read" in capsys.readouterr().out
     assert progress_path.with_suffix(".damaged.json").read_text() == damage
     assert progress("02").done == 1
+
+
+@pytest.mark.parametrize("place", ["below a file", "where a folder is"])
+def test_a_place_that_cannot_be_written_is_said_in_a_line_and_stops_nothing(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder" / "full").mkdir(parents=True)
+    path = tmp_path / ("folder" if place == "where a folder is" else "file/progress.json")
+    if place == "where a folder is":
+        monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setenv("MDMCOURSE_PROGRESS", str(path))
+    record(FORWARD_MASK, Verdict("right"))
+    said = capsys.readouterr().out.splitlines()
+    assert "Your progress is not kept" in said[-1]
+    assert len(said) == (2 if place == "where a folder is" else 1)
+    assert progress("02").done == 0
+
+
+def refuse(self: Path, target: Path) -> None:
+    raise PermissionError("no")
 
 
 def test_two_processes_at_once_lose_nothing(progress_path: Path):
