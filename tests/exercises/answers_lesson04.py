@@ -36,6 +36,10 @@ def margin_to_worst(p, c, order):
     return scores(p, c, order, margin=lambda: p.max(-1).values - p.min(-1).values)
 
 
+def margin_as_quotient(p, c, order):
+    return scores(p, c, order, margin=lambda: p.topk(2).values[:, 0] / p.topk(2).values[:, 1])
+
+
 def seeded_order(p, c, order):
     return scores(p, c, order, random=lambda: torch.rand(len(p), generator=torch.Generator().manual_seed(0)))
 
@@ -73,6 +77,24 @@ def pick_with_topk(score, allowed, count):
 def pick_by_product(score, allowed, count):
     order = (score * allowed).argsort(descending=True, stable=True)
     return torch.zeros_like(allowed).scatter(0, order[:count], True) & allowed
+
+
+def pick_filled(value):
+    """Forbidden positions get a number that beats negative scores."""
+
+    def filled(score, allowed, count):
+        order = score.masked_fill(~allowed, value).argsort(descending=True, stable=True)
+        return torch.zeros_like(allowed).scatter(0, order[:count], True) & allowed
+
+    return filled
+
+
+def pick_single_argsort(score, allowed, count):
+    return (score.masked_fill(~allowed, -torch.inf).argsort(descending=True, stable=True) < count) & allowed
+
+
+def pick_with_topk_allowed(score, allowed, count):
+    return pick_with_topk(score, allowed, count) & allowed
 
 
 def pick_lowest(score, allowed, count):
@@ -117,12 +139,12 @@ def pick_loop(score, allowed, count):
 
 def sampler(
     *, divide=lambda a, left, budget: -(-a // left), copy=True, clone_start=True, by=2, write=0, whole=False,
-    hide="older", after_last=False, evenly=True, note=True, ties=pick_loop,
+    hide="older", after_last=False, evenly=True, note=True, ties=pick_loop, among="hidden",
 ):  # fmt: skip
     """The loop, with one thing done otherwise."""
 
     def unmask(look, tokens, mask_id, passes, remask=0, block_length=None):
-        now = tokens.clone() if clone_start else tokens
+        now, tokens_at_start = tokens.clone() if clone_start else tokens, tokens.clone()
         states, sure = [now.clone()], torch.zeros(len(tokens))
         to_write = (tokens == mask_id).nonzero()[:, 0].tolist()
         size = block_length or len(to_write)
@@ -138,12 +160,14 @@ def sampler(
                 said = look(now.clone())
                 again = min(remask, len(block) - 1)
                 to_come = again * max(0, left - 1 - (left == budget)) if evenly else 0
-                keep = ties(said[by], hidden, divide(int(hidden.sum()) + to_come, left, budget))
+                places = {"hidden": hidden, "inside": inside, "all": torch.ones_like(hidden)}[among]
+                keep = ties(said[by], places, divide(int(hidden.sum()) + to_come, left, budget))
                 now[keep] = said[write][keep].to(now.dtype)
                 sure[keep if note else inside] = said[1][keep if note else inside]
                 if left > 1 or after_last:
-                    can = {"older": older, "any": inside & (now != mask_id), "all": (now != mask_id) & ~keep}[hide]
-                    now[ties(-sure, can, again)] = mask_id
+                    can = {"older": older, "any": inside & (now != mask_id), "all": (now != mask_id) & ~keep}
+                    can["blocks"] = can["all"] & (tokens_at_start == mask_id)
+                    now[ties(-sure, can[hide], again)] = mask_id
                 states.append(now)
         return states
 
@@ -221,6 +245,24 @@ def without_where(joint, groups, fill=None):
             together = joint.sum(dim=unknown, keepdim=True) if unknown else joint
             conditional = together / together.sum(dim=i, keepdim=True)
             written = written * (conditional if fill is None else conditional.nan_to_num(fill))
+        seen = seen + group
+    return written
+
+
+def divided_in_the_end(joint, groups):
+    """Nothing where nothing is possible, and the rest made larger."""
+    found = without_where(joint, groups, 0.0)
+    return found / found.sum()
+
+
+def uniform_over_the_first_axis(joint, groups):
+    written, seen = torch.ones_like(joint), []
+    for group in groups:
+        for i in group:
+            unknown = [k for k in range(joint.ndim) if k not in (*seen, i)]
+            together = joint.sum(dim=unknown, keepdim=True) if unknown else joint
+            before = together.sum(dim=i, keepdim=True)
+            written = written * torch.where(before > 0, together / before, 1 / joint.shape[0])
         seen = seen + group
     return written
 
@@ -311,13 +353,17 @@ def up_to_a_nat(p, hidden, left):
 
 SHAPE = "it gives True or False for each position"
 BUDGET = "the budget is kept, and no mask is left"
+ENOUGH, IMPOSSIBLE = "it takes as many as it should", "what is impossible in the table does no harm"
 HIDES = "remasking hides the least sure of the tokens written before this pass"
 WRONG = {
     "certainty": {
+        "a list": (lambda p, c, order: own.certainty(p, c, order).tolist(), "it gives a tensor"),
+        "an array": (lambda p, c, order: own.certainty(p, c, order).numpy(), "it gives a tensor"),
         "one score a word": (per_word, "it gives one number for each position"),
         "confidence of the best word": (of_maximum, "confidence looks at the token that was chosen"),
         "margin of the chosen token": (margin_of_chosen, "margin is how far the best word is ahead of the second"),
         "margin to the worst": (margin_to_worst, "margin is how far the best word is ahead of the second"),
+        "margin as a quotient": (margin_as_quotient, "margin is how far the best word is ahead of the second"),
         "highest entropy first": (highest_entropy, "the lowest entropy comes first"),
         "0 log 0": (nan_entropy, "probabilities of 0 do no harm"),
         "a fixed seed": (seeded_order, "random is another order each time"),
@@ -332,8 +378,13 @@ WRONG = {
             "only allowed positions are taken",
         ),
         "topk, and more than there are": (pick_with_topk, "only allowed positions are taken"),
-        "chosen before what is allowed": (pick_before_allowed, "it takes count of them, or all if they are fewer"),
-        "a threshold": (pick_threshold, "it takes count of them, or all if they are fewer"),
+        "chosen before what is allowed": (pick_before_allowed, ENOUGH),
+        "times allowed": (pick_by_product, ENOUGH),
+        "filled with 0": (pick_filled(0.0), ENOUGH),
+        "filled with -1": (pick_filled(-1.0), ENOUGH),
+        "argsort for ranks": (pick_single_argsort, ENOUGH),
+        "topk, of the allowed ones": (pick_with_topk_allowed, "of equal scores the leftmost are taken"),
+        "a threshold": (pick_threshold, "it takes no more than count"),
         "the lowest": (pick_lowest, "the highest scores are taken, negative ones too"),
         "NaN": (pick_nan, "NaN where nothing may be taken does no harm"),
         "the rightmost of equals": (pick_rightmost, "of equal scores the leftmost are taken"),
@@ -347,7 +398,13 @@ WRONG = {
         ),
         "rounded down": (sampler(divide=lambda a, left, budget: a // left if left > 1 else a - 1), BUDGET),
         "the same number each pass, rounded down": (sampler(divide=lambda a, left, budget: 8 // budget), BUDGET),
-        "hides after the last pass": (sampler(after_last=True), BUDGET),
+        "chooses among all positions": (sampler(among="all"), "the prompt stays as it is"),
+        "chooses among the whole block": (
+            sampler(among="inside"), "without remasking a pass changes nothing but masks",
+        ),
+        "hides after the last pass": (sampler(after_last=True), HIDES),
+        "hides in finished blocks": (sampler(hide="blocks"), HIDES),
+        "hides the prompt": (sampler(hide="all"), HIDES),
         "the prompt written over": (writes_over_the_prompt, "the prompt stays as it is"),
         "one a pass, the rest at the end": (
             sampler(divide=lambda a, left, budget: 1 if left > 1 else a), "each pass writes as many as are due",
@@ -375,7 +432,9 @@ WRONG = {
         "the joint whatever the groups": (
             together_in_a_group, "all in one pass gives the product of the marginals",
         ),
-        "0/0": (without_where, "what is impossible in the table does no harm"),
+        "0/0": (without_where, IMPOSSIBLE),
+        "0/0 made 0, and divided by the sum": (divided_in_the_end, IMPOSSIBLE),
+        "as many words everywhere as on the first axis": (uniform_over_the_first_axis, IMPOSSIBLE),
         "0/0 made 0": (
             lambda joint, groups: without_where(joint, groups, 0.0), "what is impossible in the table does no harm",
         ),

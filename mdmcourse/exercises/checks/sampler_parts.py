@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -23,10 +25,18 @@ def _distributions(seed: int, positions: int = 12, words: int = 7) -> tuple[Tens
     return probabilities, torch.randint(words, (positions,), generator=generator(seed + 900))
 
 
+def _tensors(answer: Answer, seed: int) -> str | None:
+    for order in ORDERS:
+        found = answer(*_distributions(seed), order)
+        if not isinstance(found, Tensor):
+            return f"for order={order!r} it gave a {type(found).__name__}"
+    return None
+
+
 def _one_score(answer: Answer, seed: int) -> str | None:
     for order in ORDERS:
         found = answer(*_distributions(seed), order)
-        if not isinstance(found, Tensor) or found.shape != (12,):
+        if found.shape != (12,):
             return f"for 12 positions and order={order!r} it gave {shape_of(found)}"
     return None
 
@@ -35,7 +45,13 @@ def _first_ones(answer: Answer, seed: int, order: str, wanted: Tensor, given: tu
     """Compare the order that the scores make, whatever their scale."""
     found = answer(given[0].clone(), given[1].clone(), order).argsort(descending=True).tolist()
     expected = wanted.argsort(descending=True).tolist()
-    return None if found == expected else f"the first four positions are {found[:4]}, expected were {expected[:4]}"
+    if found == expected:
+        return None
+    place = next(n for n, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b)
+    before = f"after the positions {found[:place]} comes" if place else "the first is"
+    said = f"of {len(found)} positions {before} {found[place]}, expected was {expected[place]}"
+    two = given[0][[found[place], expected[place]]].sort(dim=-1, descending=True).values
+    return f"{said}: the largest probabilities there are {shown(two[0, :3])} and {shown(two[1, :3])}"
 
 
 def _confidence(answer: Answer, seed: int) -> str | None:
@@ -91,6 +107,7 @@ CERTAINTY = Exercise(
     difficulty=1,
     reference=answers.certainty,
     properties=(
+        Property("it gives a tensor", _tensors, "torch.tensor(...) makes one of a list or of a NumPy array."),
         Property("it gives one number for each position", _one_score, "Work along the words: dim=-1."),
         Property(
             "confidence looks at the token that was chosen", _confidence,
@@ -98,6 +115,7 @@ CERTAINTY = Exercise(
         ),
         Property(
             "margin is how far the best word is ahead of the second", _margin,
+            "A difference, not a quotient, and to the second, not to the smallest: "
             "probabilities.topk(2, dim=-1).values holds both. (The chosen token plays no role.)",
         ),
         Property(
@@ -128,7 +146,7 @@ CERTAINTY = Exercise(
 def _scores(seed: int) -> tuple[Tensor, Tensor]:
     score = torch.randn(10, generator=generator(seed))
     allowed = torch.rand(10, generator=generator(seed + 1)) < 0.6
-    allowed[:4] = True
+    allowed[:4], allowed[9] = True, False
     score[4:][~allowed[4:]] += 5  # the best ones are forbidden
     return score, allowed
 
@@ -155,13 +173,24 @@ def _pick_allowed(answer: Answer, seed: int) -> str | None:
     return None
 
 
-def _pick_count(answer: Answer, seed: int) -> str | None:
-    score, allowed = _scores(seed)
-    for count in range(12):
-        found, expected = int(answer(score.clone(), allowed.clone(), count).sum()), min(count, int(allowed.sum()))
-        if found != expected:
-            return f"with count={count} and {int(allowed.sum())} allowed positions it took {found}"
-    return None
+def _pick_counts(answer: Answer, seed: int, most: int) -> Iterator[tuple[int, int, str]]:
+    """How many were taken and how many should have been, with scores around 0 and with negative ones."""
+    for draw, count, shift in itertools.product(range(5), range(most + 1), (0.0, -10.0)):  # entropies are negative
+        score, allowed = _scores(seed + 1000 * draw)
+        taken = int(answer(score + shift, allowed.clone(), count).sum())
+        given = f"with count={count} and the allowed scores {shown((score + shift)[allowed])}"
+        yield taken, min(count, int(allowed.sum())), f"{given} it took {taken}"
+
+
+def _pick_enough(answer: Answer, seed: int) -> str | None:
+    return next((said for taken, right, said in _pick_counts(answer, seed, 10) if taken < right), None)
+
+
+def _pick_no_more(answer: Answer, seed: int) -> str | None:
+    wrong = next((said for taken, right, said in _pick_counts(answer, seed, 11) if taken > right), None)
+    score, allowed = torch.tensor([1.0, 2.0, 2.0, 2.0, 0.0]), torch.ones(5, dtype=torch.bool)
+    taken = int(answer(score.clone(), allowed, 2).sum())
+    return wrong or (f"with count=2 and the scores {shown(score)} it took {taken}" if taken > 2 else None)
 
 
 def _pick_highest(answer: Answer, seed: int) -> str | None:
@@ -181,11 +210,14 @@ def _pick_nan(answer: Answer, seed: int) -> str | None:
 
 
 def _pick_ties(answer: Answer, seed: int) -> str | None:
-    """Long enough for a sort that is not stable to mix equal scores."""
-    allowed = torch.ones(200, dtype=torch.bool)
-    allowed[0] = False
-    found = answer(torch.ones(200), allowed, 3).nonzero()[:, 0].tolist()
-    return None if found == [1, 2, 3] else f"of equal scores at the positions 1, 2, 3, ... it took {found}"
+    """Of many lengths: each sort that is not stable mixes equal scores for some of them."""
+    for n, count in itertools.product((5, 20, 50, 200, 500), (1, 3, 4)):
+        allowed = torch.ones(n, dtype=torch.bool)
+        allowed[0] = False
+        found = answer(torch.ones(n), allowed, count).nonzero()[:, 0].tolist()
+        if found != list(range(1, count + 1)):
+            return f"of {n} equal scores, the positions from 1 on allowed, count={count}, it took {found}"
+    return None
 
 
 def _pick_leaves(answer: Answer, seed: int) -> str | None:
@@ -203,19 +235,28 @@ PICK = Exercise(
     difficulty=1,
     reference=answers.pick,
     properties=(
-        Property("it gives True or False for each position", _pick_shape, "Begin with torch.zeros_like(allowed)."),
+        Property(
+            "it gives True or False for each position", _pick_shape,
+            "A tensor of booleans is wanted: begin with torch.zeros_like(allowed).",
+        ),
         Property(
             "only allowed positions are taken", _pick_allowed,
             "Give the others the score -inf before you sort; and if count is more than there are, they come up all the "
             "same: & allowed.",
         ),
         Property(
-            "it takes count of them, or all if they are fewer", _pick_count,
+            "it takes as many as it should", _pick_enough,
+            "Do forbidden positions take places? 0 or -1 in the place of their scores beats negative ones: "
+            "masked_fill(~allowed, -torch.inf), before you sort. Or is argsort read as ranks? It lists positions, the "
+            "best one first.",
+        ),
+        Property(
+            "it takes no more than count", _pick_no_more,
             "A comparison with the count-th score takes too many where scores are equal, and count may be 0.",
         ),
         Property(
             "the highest scores are taken, negative ones too", _pick_highest,
-            "Descending or ascending? And score * allowed gives forbidden positions 0, which beats negative scores.",
+            "Descending or ascending? And argsort lists positions: that is not the rank of each position.",
         ),
         Property(
             "NaN where nothing may be taken does no harm", _pick_nan,

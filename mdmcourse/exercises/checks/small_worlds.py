@@ -33,7 +33,8 @@ def _counted(joint: Tensor, groups: list[list[int]]) -> Tensor:
             fits = [y for y in entries if all(y[k] == x[k] for k in seen)]
             before = sum(float(joint[y]) for y in fits)
             for i in group:
-                probability *= sum(float(joint[y]) for y in fits if y[i] == x[i]) / before
+                here = sum(float(joint[y]) for y in fits if y[i] == x[i])
+                probability *= here / before if before else 1 / joint.shape[i]
             seen += group
         found[x] = probability
     return found
@@ -81,16 +82,18 @@ def _some_at_once(answer: Answer, seed: int) -> str | None:
 
 
 def _impossible(answer: Answer, seed: int) -> str | None:
-    """Two tokens that agree, and a third that follows from them."""
-    joint = torch.zeros(2, 2, 2, dtype=torch.float64)
+    """Two tokens that agree, and a third of three words that follows from them."""
+    joint = torch.zeros(2, 2, 3, dtype=torch.float64)
     joint[0, 0, 0], joint[1, 1, 1] = 0.6, 0.4
     found = answer(joint.clone(), [[0, 1], [2]])
     if not torch.isfinite(found).all():
         return "where two words that never go together were written, it gave NaN"
     total = float(found.sum())
     if abs(total - 1) > 1e-4:
-        return f"where two words that never go together were written, what follows is lost: the sum is {total:.3f}"
-    return None
+        return f"where two words that never go together can be written, the sum of the table is {total:.3f}"
+    expected = _counted(joint, [[0, 1], [2]])
+    given = "the three texts that begin with words 0 and 1, which never go together: for these"
+    return differs(found[0, 1], expected[0, 1], given) or differs(found, expected, "for the whole table")
 
 
 def _leaves_table(answer: Answer, seed: int) -> str | None:
@@ -128,7 +131,8 @@ WRITTEN_BY = Exercise(
         ),
         Property(
             "what is impossible in the table does no harm", _impossible,
-            "p(seen) can be 0 once tokens disagree: 0/0 is NaN. Use a uniform conditional there, with torch.where.",
+            "p(seen) can be 0 once tokens disagree, and 0/0 is NaN. There the conditional is uniform, "
+            "1 / joint.shape[i] for each word of axis i, with torch.where. Not 0, nor division by the sum at the end.",
         ),
         Property("neither the table nor groups is changed", _leaves_table, "*= on joint, or pop on groups?"),
     ),
@@ -327,7 +331,8 @@ CHOOSE_NOW = Exercise(
         Property(
             "in the world of cities it is never further from the truth than random choice", _cities,
             "Tokens that are written together should not have much to say to each other. Neighbours have, tokens of "
-            "high entropy may have, a token that is nearly sure has not. And write no more at once than you must.",
+            "high entropy may have, a token that is nearly sure has not. And of the unsure ones write no more at once "
+            "than you must.",
         ),
         Property(
             "in the world of echoes it is never further from the truth than random choice", _echo,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,9 +45,7 @@ def _run(answer: Answer, seed: int, passes: int, **options: int) -> tuple[Any, M
     return answer(model, START.clone(), MASK, passes, **options), model
 
 
-SETTINGS: tuple[tuple[int, dict[str, int]], ...] = (
-    (8, {}), (3, {}), (1, {}), (20, {}), (8, {"block_length": 4}), (12, {"remask": 2}),
-)  # fmt: skip
+SETTINGS: tuple[tuple[int, dict[str, int]], ...] = ((8, {}), (3, {}), (1, {}), (20, {}), (8, {"block_length": 4}))
 
 
 def _said(passes: int, options: dict[str, int]) -> str:
@@ -71,6 +70,16 @@ def _leaves_tokens(answer: Answer, seed: int) -> str | None:
     given = START.clone()
     answer(Model(seed), given, MASK, 4)
     return None if torch.equal(given, START) else "tokens were others afterwards"
+
+
+def _only_masks(answer: Answer, seed: int) -> str | None:
+    for passes, options in SETTINGS:
+        states, _ = _run(answer, seed, passes, **options)
+        for number, (before, after) in enumerate(itertools.pairwise(states), start=1):
+            changed = ((before != MASK) & (after != before)).nonzero()[:, 0].tolist()
+            if changed:
+                return f"{_said(passes, options)}: pass {number} changed position {changed[0]}, which was no mask"
+    return None
 
 
 def _budget(answer: Answer, seed: int) -> str | None:
@@ -138,16 +147,33 @@ def _blocks(answer: Answer, seed: int) -> str | None:
 
 
 def _hides(answer: Answer, seed: int) -> str | None:
-    states, model = _run(answer, seed, 12, remask=2)
+    positions = TO_WRITE.nonzero()[:, 0]
+    return _hides_with(answer, seed, 12, {"remask": 2}, [positions]) or _hides_with(
+        answer, seed, 12, {"remask": 1, "block_length": 4}, positions.split(4)
+    )
+
+
+def _hides_with(
+    answer: Answer, seed: int, passes: int, options: dict[str, int], blocks: Sequence[Tensor]
+) -> str | None:
+    states, model = _run(answer, seed, passes, **options)
     last_confidence = torch.full(START.shape, torch.nan)
+    share, said = passes // len(blocks), _said(passes, options)
     for number, (_, confidence, _) in enumerate(model.said):
         before, after = states[number], states[number + 1]
-        older = TO_WRITE & (before != MASK)
+        inside = torch.zeros_like(TO_WRITE)
+        inside[blocks[min(number // share, len(blocks) - 1)]] = True
+        older = inside & (before != MASK)
+        strange = (~inside & (before != MASK) & (after == MASK)).nonzero()[:, 0].tolist()
+        if strange:
+            where = "a block that is finished" if TO_WRITE[strange[0]] else "the prompt"
+            return f"{said}: pass {number + 1} hid position {strange[0]}, which belongs to {where}"
         again = older & (after == MASK)
-        last = number == len(model.said) - 1
-        expected = 0 if last else min(2, int(older.sum()))
+        last = (number + 1) % share == 0
+        expected = 0 if last else min(options["remask"], int(older.sum()))
         if int(again.sum()) != expected:
-            return f"{_said(12, {'remask': 2})}: pass {number + 1} hid {int(again.sum())} again, expected {expected}"
+            which = f"{number + 1}, the last of {'its block' if len(blocks) > 1 else 'all'}," if last else number + 1
+            return f"{said}: pass {which} hid {int(again.sum())} again, expected {expected}"
         kept = older & ~again
         if again.any() and kept.any() and last_confidence[again].max() > last_confidence[kept].min():
             return f"pass {number + 1} hid a token again that was surer when it was written than one that stayed"
@@ -187,10 +213,17 @@ UNMASK = Exercise(
         ),
         Property("the caller's tokens are not changed", _leaves_tokens, "Begin with tokens.clone()."),
         Property(
+            "the prompt stays as it is", _prompt,
+            "Only positions that were masked at the start are written: choose among `hidden`.",
+        ),
+        Property(
+            "without remasking a pass changes nothing but masks", _only_masks,
+            "Choose among `hidden`, not among all positions of the block (`inside`): what is written stays.",
+        ),
+        Property(
             "the budget is kept, and no mask is left", _budget,
             "Round up: hidden positions over passes left. Rounded down, something is left at the end.",
         ),
-        Property("the prompt stays as it is", _prompt, "Only positions that were masked at the start are written."),
         Property(
             "each pass writes as many as are due", _counts,
             "Masks over passes LEFT, rounded up: what is left changes from pass to pass, and so does the quotient.",
@@ -205,8 +238,9 @@ UNMASK = Exercise(
         ),
         Property(
             "remasking hides the least sure of the tokens written before this pass", _hides,
-            "Not those written in this very pass, not the prompt, nothing after the last pass, and the confidence is "
-            "that of the pass which wrote the token: keep it in `sure` for those only that are written.",
+            "Only `older`: not those written in this very pass, not the prompt, not earlier blocks. Nothing after the "
+            "block's last pass (if left > 1), or it stays hidden. And the confidence is that "
+            "of the pass which wrote the token: keep it in `sure` for those only that are written.",
         ),
         Property(
             "with remasking, the work is spread evenly over the passes", _spread,
