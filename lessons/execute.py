@@ -1,13 +1,15 @@
 """Execute lessons and store their outputs: `make lessons` (those whose code changed), `make lessons ALL=1` (all).
 
 A lesson remembers, in its metadata, the checksum of the code that its outputs came from. Ids of cells are kept; widget
-state is stored, so that the book can show live widgets without a kernel.
+state is stored, so that the book can show live widgets without a kernel. With the state a widget's script and style are
+stored: where these have changed since, they are renewed in lessons that need not be executed again.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import os
 import tempfile
 import time
@@ -17,6 +19,7 @@ import nbformat
 from nbclient import NotebookClient
 
 LESSONS = Path(__file__).parent
+STATE = "application/vnd.jupyter.widget-state+json"
 TIMEOUT = 300  # seconds for a cell: kernels have been seen to hang
 
 
@@ -60,6 +63,21 @@ def run(notebook: nbformat.NotebookNode, path: Path, where: Path | None = None) 
     nbformat.write(notebook, path)
 
 
+def renew_scripts(notebook: nbformat.NotebookNode) -> bool:
+    """Give stored widgets the scripts and styles that their classes have now. Returns whether any was another."""
+    changed = False
+    for each in notebook.metadata.get("widgets", {}).get(STATE, {}).get("state", {}).values():
+        if not (name := each["state"].get("_anywidget_id")):
+            continue
+        module, _, kind = name.rpartition(".")
+        widget = getattr(importlib.import_module(module), kind)
+        for what in ("_esm", "_css"):
+            now = str(getattr(widget, what))
+            changed |= each["state"].get(what) != now
+            each["state"][what] = now
+    return changed
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--all", action="store_true", help="also lessons whose code did not change")
@@ -69,6 +87,9 @@ def main() -> None:
         notebook = nbformat.read(path, as_version=4)
         if options.all or options.lesson or stored(notebook) != checksum(notebook):
             print(f"{path.name}: {execute(path):.0f} s, {path.stat().st_size / 1e3:.0f} kB", flush=True)
+        elif renew_scripts(notebook):
+            nbformat.write(notebook, path)
+            print(f"{path.name}: unchanged, but for the scripts of its widgets")
         else:
             print(f"{path.name}: unchanged")
 

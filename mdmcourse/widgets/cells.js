@@ -40,6 +40,7 @@ function cut(text, room) {
 //   picture              instead of one colour a cell: (context, row, column, x, y, width, height) draws it
 // Returns { lay, show, mark }: `lay()` again after a change of width or theme, `show(row, column, words)` the chosen cell.
 function cellMap(parent, { rows, columns, label, cell, up = false, rowsAre, columnsAre, choose, hover = () => {}, picture = null }) {
+  if (columnsAre) element("div", "mdm-axisname", parent, columnsAre); // outside of what scrolls
   const frame = element("div", "mdm-cells", parent);
   const stage = element("div", "mdm-stage", frame);
   const canvas = picture && element("canvas", null, stage);
@@ -52,7 +53,7 @@ function cellMap(parent, { rows, columns, label, cell, up = false, rowsAre, colu
   let place, boxes, texts, ring, chosen = [0, 0];
 
   function lay() {
-    const available = frame.clientWidth || 320;
+    const available = (frame.clientWidth || 326) - 6; // its padding, for the ring of focus, is no room for cells
     const left = Math.min(96, Math.max(...rows.map(widthOf), widthOf(rowsAre ?? "")) + 12, 0.3 * available);
     const right = 14;
     const width = clamp((available - left - right) / columns.length, cell.least, cell.most);
@@ -60,14 +61,13 @@ function cellMap(parent, { rows, columns, label, cell, up = false, rowsAre, colu
     const names = columns.map((name) => cut(name, 78));
     const upright = names.some((name) => widthOf(name) > width - 2);
     const every = upright ? Math.ceil(13 / width) : 1; // names that would cover each other are left out
-    const top = (upright ? Math.max(...names.map(widthOf)) + 6 : 12) + (columnsAre ? 26 : 10);
+    const top = (upright ? Math.max(...names.map(widthOf)) + 6 : 12) + 10;
     const y = (row) => top + height * (up ? rows.length - 1 - row : row);
     place = { left, top, width, height, x: (column) => left + width * column, y };
     const size = { width: left + width * columns.length + right, height: top + height * rows.length + 12 };
     Object.assign(stage.style, { width: `${size.width}px`, height: `${size.height}px` });
     setAll(svg, { width: size.width, height: size.height });
     svg.replaceChildren();
-    if (columnsAre) shape("text", { x: left, y: 11, class: "mdm-axis" }, svg, columnsAre);
     setAll(side, { width: left - 2, height: size.height });
     side.replaceChildren();
     if (rowsAre) shape("text", { x: 0, y: top - 6, class: "mdm-axis" }, side, rowsAre);

@@ -52,7 +52,7 @@ function render({ model, el }) {
     `Left half of a node: ${models[0]}, right half: ${models[1]}. Its size, and the bars beside the layers: the share of `
       + "|score| that is sent and read, over all edges.",
     `Width of an edge: its rank. ⊖ marks a negative score, up to K = ${MARKED} and at a chosen node.`,
-  ]) element("p", "mdm-soft", side, line);
+  ]) element("p", "mdm-soft", page, line); // below: else the picture grows and shrinks under the pointer
 
   let scene, place, coordinates, nodes, moveCursor, focused = 0, pinned = null, hovered = null;
   const chosen = () => hovered ?? pinned;
@@ -82,6 +82,7 @@ function render({ model, el }) {
 
   function move(event) {
     if (event.key === "Escape") pinned = null;
+    if (event.key === "Enter" || event.key === " ") { pinned = focused; event.preventDefault(); redraw(); }
     const goal = event.key === "Escape" ? focused : neighbour(graph, focused, event.key);
     if (goal === undefined) return;
     event.preventDefault();

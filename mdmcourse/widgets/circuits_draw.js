@@ -119,7 +119,7 @@ function drawEdges(context, graph, scene, coordinates, { k, node, shown, colours
     const near = key >= NEAR, kind = key % 3, level = Math.floor((key % NEAR) / 3);
     context.strokeStyle = colours[kind];
     const hair = k > HAIRS && level < 2 && (node === null || !near);
-    context.lineWidth = 0.9 + 0.4 * plenty + (hair ? 0 : 0.5 * level + (kind === NEW ? 0.5 : 0));
+    context.lineWidth = hair ? 0.99 / devicePixelRatio : 0.9 + 0.4 * plenty + 0.5 * level + (kind === NEW ? 0.5 : 0);
     const least = kind === KEPT ? 0.2 : 0.45; // the weak edges of large circuits: kept ones are the background
     const full = node === null ? least + (0.92 - least) * Math.max(plenty, level / (WIDTHS - 1)) : 0.95;
     context.globalAlpha = near ? full : 0.07;

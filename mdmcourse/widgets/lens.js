@@ -30,7 +30,7 @@ function render({ model, el }) {
     element("div", "mdm-maptitle", column, one.title).dir = "auto";
     const map = cellMap(column, {
       rows: names, columns: one.tokens, up: true, label: `Logit lens of ${one.title}, layers upwards, positions across`,
-      columnsAre: "the token that is scored", cell: { least: 25, most: 62, height: 23 },
+      columnsAre: "the token that is scored", cell: { least: 40, most: 62, height: 23 },
       choose: (layer, pos) => save(model, { layer, pos }),
       hover: (layer, pos) => { hovered = layer === undefined ? null : [layer, pos]; describe(); },
     });

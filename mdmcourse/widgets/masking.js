@@ -42,7 +42,7 @@ function render({ model, el }) {
   const announce = announcer(root);
   const charts = element("div", "mdm-charts", root);
   element("p", "mdm-soft", root, "Under each token: the t from which this draw masks it. Ring: one of "
-    + `${draws.length} draws; the filled one is the draw that is shown; bars: the chance of each number of masks.`);
+    + `${draws.length} draws; the filled one is the draw that is shown; bars: how many of them are expected.`);
   const frames = [0, 1, 2].map(() => element("div", null, charts));
 
   const current = () => schedules.find(({ name }) => name === model.get("schedule")) ?? schedules[0];
@@ -126,13 +126,13 @@ function render({ model, el }) {
       x: { low: -0.5, high: allowed + 0.5, ticks, title: "masks in the sentence" }, y: { low: 0, high: 1, ticks: [], title: "how many masks: chance and draws" }, left: 8,
     });
     const wide = (chart.box.right - chart.box.left) / (allowed + 1);
-    likely.forEach((chance, count) => shape("rect", {
-      x: chart.at.x(count) - 0.42 * wide, width: 0.84 * wide, y: chart.at.y(0.95 * chance / high),
-      height: chart.box.bottom - chart.at.y(0.95 * chance / high), class: "mdm-chance",
-    }, chart.svg));
     const counts = draws.map((u) => masksOf(u, rate).filter(Boolean).length);
     const most = Math.max(...counts.map((count) => counts.filter((other) => other === count).length));
-    const room = Math.min(9, (chart.box.bottom - chart.box.top) / most);
+    const room = (chart.box.bottom - chart.box.top) / Math.max(most, draws.length * high); // of one draw: bars and rings share it
+    likely.forEach((chance, count) => shape("rect", {
+      x: chart.at.x(count) - 0.42 * wide, width: 0.84 * wide, y: chart.box.bottom - room * draws.length * chance,
+      height: room * draws.length * chance, class: "mdm-chance",
+    }, chart.svg));
     const stacked = new Map();
     const order = draws.map((_, at) => at).filter((at) => at !== index);
     for (const at of [index, ...order]) {

@@ -13,7 +13,7 @@ function render({ model, el }) {
   const counter = element("output", null, controls);
   const announce = announcer(page);
   const maps = element("div", "mdm-maps", page);
-  scale(page, "does the opposite: −1", "1: restores or destroys all", true);
+  const legend = element("div", null, page);
   const pointAt = promptPair(page, prompt);
   const abouts = element("div", "mdm-maps", page);
   let colours = null, hovered = null, parts = [], index = 0;
@@ -40,6 +40,9 @@ function render({ model, el }) {
     page.setAttribute("aria-label", tab.title);
     controls.hidden = tab.positions < 2;
     maps.replaceChildren();
+    legend.replaceChildren();
+    const done = [...new Set(tab.panels.map((panel) => (panel.direction === "denoise" ? "restores" : "destroys")))].join(" or ");
+    scale(legend, "−1: moves it as far the other way", `1: ${done} all`, true);
     const columns = tab.across === "position" ? prompt.clean.map((word, at) => (word === prompt.corrupted[at] ? word : `${word}→${prompt.corrupted[at]}`)) : tab.columns;
     const width = { position: 34, head: 46, nothing: 90 }[tab.across];
     parts = tab.panels.map((panel) => {
@@ -100,13 +103,14 @@ function render({ model, el }) {
   slider.addEventListener("input", () => model.set("pos", Number(slider.value)));
   slider.addEventListener("change", () => model.save_changes());
   model.on("change:row change:column change:pos", changed);
-  model.on("change:tab", chooseTab);
+  const changedTab = () => { chooseTab(); changed(); };
+  model.on("change:tab", changedTab);
   chooseTab();
   const stopWatching = keepLaid(root, layOut, redraw);
   return () => {
     stopWatching();
     model.off("change:row change:column change:pos", changed);
-    model.off("change:tab", chooseTab);
+    model.off("change:tab", changedTab);
   };
 }
 

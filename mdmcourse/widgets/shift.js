@@ -95,7 +95,7 @@ function inNumbers(task, models, k) {
   const range = main.low[at] === null ? "" : ` [${main.low[at].toFixed(2)}, ${main.high[at].toFixed(2)}]`;
   const ceilings = models.map((model, one) => `${main.ceilings[one][at].toFixed(2)} (${model})`).join(" and ");
   const others = controls.map((pair) => `${pair.label} ${pair.halves[nearestK(pair.ks, k)].toFixed(2)}`);
-  return `${main.halves[at].toFixed(2)} at K = ${main.ks[at]}; ceilings ${ceilings}; chance ${main.chance[at].toFixed(2)}; all prompts `
+  return `Overlap ${main.halves[at].toFixed(2)} at K = ${main.ks[at]}; ceilings ${ceilings}; chance ${main.chance[at].toFixed(2)}; all prompts `
     + `${main.overlap[at].toFixed(2)}${range}${others.length ? `; ${others.join("; ")}` : ""}.`;
 }
 

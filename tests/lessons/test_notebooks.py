@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import re
 from pathlib import Path
@@ -67,6 +68,15 @@ def test_has_a_moving_picture_with_its_state_and_asks_for_predictions(lesson: nb
     assert views
     assert set(views) <= set(state)
     assert "**Predict.**" in "".join(cell.source for cell in lesson.cells if cell.cell_type == "markdown")
+
+
+def test_stored_widgets_have_the_scripts_of_today(lesson: nbformat.NotebookNode):
+    for each in lesson.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"].values():
+        if name := each["state"].get("_anywidget_id"):
+            module, _, kind = name.rpartition(".")
+            widget = getattr(importlib.import_module(module), kind)
+            same = [each["state"][what] == str(getattr(widget, what)) for what in ("_esm", "_css")]
+            assert all(same), f"{name}: run `make lessons`"
 
 
 def test_nothing_of_the_machine_that_ran_it_is_stored(lesson: nbformat.NotebookNode):
