@@ -169,6 +169,19 @@ def test_a_plan_that_grew_costs_what_is_new(study, tmp_path):
     assert len(said) == 3 * len(plan.groups[0].tasks)
 
 
+def test_a_criterion_that_was_moved_afterwards_is_told_in_the_report(study, tmp_path):
+    """Running again costs nothing, and does not make the plan older than its results."""
+    shutil.copytree(study[0].parent / "runs", tmp_path / "runs")
+    moved = tmp_path / study[0].name
+    moved.write_text(study[0].read_text() + "\n# after a look at the results\n")
+    plan = load_plan(moved)
+    file = run_study(plan, runs=tmp_path / "runs", out=tmp_path / "moved.json", say=lambda line: pytest.fail(line))
+    text = as_markdown(plan, load_results(plan, file))
+    assert f"{len(plan.units)} of the units were measured under another version of the plan" in text
+    assert "was written before" not in text
+    assert "was written before" in as_markdown(load_plan(study[0]), json.loads(study[1].read_text()))
+
+
 def test_results_of_a_plan_given_by_path_go_beside_it(tmp_path, capsys, monkeypatch):
     """Not over the shipped ones of that name."""
     file = tmp_path / "toys.toml"

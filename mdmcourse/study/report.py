@@ -41,13 +41,24 @@ def as_markdown(plan: StudyPlan, results: Mapping[str, Any]) -> str:
     seconds = sum(unit["seconds"] for unit in results["units"])
     versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
     lines += [
-        f"Made by `{results['command']}` and `mdmcourse report {plan.name}`: {len(results['units'])} units, "
-        f"{seconds / 60:.0f} minutes; {versions}. The plan (`{plan.name}.toml`, SHA-256 {plan.sha256[:12]}) was "
-        "written before.",
+        f"Made by `{results['command']}` and `{results['command'].replace(' study ', ' report ')}`: "
+        f"{len(results['units'])} units, {seconds / 60:.0f} minutes; {versions}. {_when_planned(plan, results)}",
         "",
         HOW_TO_READ,
     ]
     return "\n".join(lines) + "\n"
+
+
+def _when_planned(plan: StudyPlan, results: Mapping[str, Any]) -> str:
+    """Whether the criteria are those that stood in the plan when its units were measured."""
+    file = f"`{plan.name}.toml`, SHA-256 {plan.sha256[:12]}"
+    earlier = [unit for unit in results["units"] if unit.get("sha256_of_plan", plan.sha256) != plan.sha256]
+    if not earlier:
+        return f"The plan ({file}) was written before."
+    return (
+        f"**{len(earlier)} of the units were measured under another version of the plan than this one ({file}): its "
+        "criteria may have been written after results were known.**"
+    )
 
 
 HOW_TO_READ = """\

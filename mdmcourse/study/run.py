@@ -133,6 +133,7 @@ def run_unit(
         for file in folder.glob("*.safetensors"):
             file.unlink()
     return {
+        "sha256_of_plan": plan.sha256,  # the version under which it was measured: criteria may be changed afterwards
         "group": group.title,
         "pair": group.pair,
         "seed": seed,
