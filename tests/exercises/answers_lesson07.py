@@ -65,6 +65,39 @@ def score_by_nanmean(pattern, causal):
     return torch.where(sees.sum(dim=0) >= 3, found, torch.nan)
 
 
+def scored(pattern, sees, fewest=3):
+    count = sees.sum(dim=-2)
+    return ((pattern * sees).sum(dim=-2) / count.clamp(min=1)).masked_fill(count < fewest, torch.nan)
+
+
+def diagonal_set_to_zero(pattern, causal):
+    n = pattern.shape[-1]
+    pattern[..., range(n), range(n)] = 0
+    return scored(pattern, visible(n, causal))
+
+
+def nan_at_the_last_three(pattern, causal):
+    found = no_nan(pattern, causal).clone()
+    if causal:
+        found[..., -3:] = torch.nan
+    return found
+
+
+def upper_triangle(pattern, causal):
+    sees = ~torch.eye(pattern.shape[-1], dtype=torch.bool)
+    return scored(pattern, sees.triu() if causal else sees)
+
+
+def who_looks(pattern, causal):
+    return scored(pattern, (pattern > 0) & ~torch.eye(pattern.shape[-1], dtype=torch.bool))
+
+
+def change_in_place(before, after):
+    m = before.shape[-1]
+    after[..., :m, :m] -= before
+    return after[..., :m, :].abs().sum(dim=-1).mean(dim=-1) / 2
+
+
 def moved(before, after):
     m, n = before.shape[-1], after.shape[-1]
     return (after[..., :m, :] - pad(before, (0, n - m))).abs()
@@ -146,6 +179,23 @@ def cut_off(stream, norm, head, shifted):
     return raw[:, :, :-1] if shifted else raw[:, :, 1:]
 
 
+def along_axis(axis):
+    def lens(stream, norm, head, shifted):
+        raw = head(norm(stream))
+        if not shifted:
+            return raw
+        out = torch.full_like(raw, torch.nan)
+        out.movedim(axis, 0)[1:] = raw.movedim(axis, 0)[:-1]
+        return out
+
+    return lens
+
+
+def lens_in_place(stream, norm, head, shifted):
+    stream[:] = norm(stream)
+    return aligned(head(stream), shifted)
+
+
 def lens_by_place(stream, norm, head, shifted):
     return torch.stack([aligned(head(norm(place))[None], shifted)[0] for place in stream])
 
@@ -187,6 +237,12 @@ def settled_loop(on_top):
 def settled_last_off(on_top):
     place = torch.arange(1, len(on_top) + 1)[:, None]
     return torch.where(on_top, 0, place).amax(dim=0)
+
+
+def settled_in_place(on_top):
+    for place in reversed(range(len(on_top) - 1)):
+        on_top[place] &= on_top[place + 1]
+    return len(on_top) - on_top.sum(dim=0)
 
 
 def scale_of(writes, eps):
@@ -239,6 +295,41 @@ def scale_over_prompts(writes, gain, eps, towards):
     return (writes * gain * towards).sum(dim=-1) * torch.rsqrt(writes.sum(dim=0).square().mean() + eps)
 
 
+def shares_by(writes, gain, eps, towards, stream):
+    return (writes * gain * towards).sum(dim=-1) * torch.rsqrt(stream.square().mean(dim=-1) + eps)
+
+
+def scale_of_the_mean(writes, gain, eps, towards):
+    return shares_by(writes, gain, eps, towards, writes.mean(dim=0))
+
+
+def scale_of_the_last(writes, gain, eps, towards):
+    return shares_by(writes, gain, eps, towards, writes[-1])
+
+
+def gain_in_the_scale(writes, gain, eps, towards):
+    return shares_by(writes, gain, eps, towards, gain * writes.sum(dim=0))
+
+
+def features_averaged(writes, gain, eps, towards):
+    return shares_in_loops(writes, gain, eps, towards) / len(gain)
+
+
+def all_directions(writes, gain, eps, towards):
+    return ((writes * gain * scale_of(writes, eps)[:, None]) @ towards.T).sum(dim=-1)
+
+
+def shares_of_sizes(writes, gain, eps, towards):
+    shares = (writes * gain * towards).sum(dim=-1)
+    return shares / shares.abs().sum(dim=0)
+
+
+def gain_in_place(writes, gain, eps, towards):
+    scale = scale_of(writes, eps)
+    writes *= gain
+    return (writes * towards).sum(dim=-1) * scale
+
+
 def shares_in_loops(writes, gain, eps, towards):
     sources, prompts, _ = writes.shape
     found = torch.zeros(sources, prompts)
@@ -255,6 +346,8 @@ def shares_by_matrices(writes, gain, eps, towards):
     return torch.bmm(writes.transpose(0, 1), direction[..., None])[..., 0].T
 
 
+A_TENSOR = "it gives a tensor"
+AXIS = "rows are moved along the positions"
 LESS_THAN_THREE = "a mean over fewer than three queries is NaN"
 WRONG = {
     "sink_score": {
@@ -277,6 +370,14 @@ WRONG = {
             lambda pattern, causal: score_in_loops(pattern, False),
             "keys that few can see are not put at a disadvantage",
         ),
+        "the diagonal set to zero": (diagonal_set_to_zero, "the pattern is not changed"),
+        "NaN at the last three, if causal": (nan_at_the_last_three, "that holds for full attention too"),
+        "more than three": (
+            lambda pattern, causal: scored(pattern, visible(pattern.shape[-1], causal), 4), "three queries are enough",
+        ),
+        "upper triangle": (upper_triangle, "in causal attention a key is seen from behind"),
+        "of those who look": (who_looks, "a query that gives nothing counts too"),
+        "an array": (lambda pattern, causal: score_in_loops(pattern, causal).numpy(), A_TENSOR),
     },
     "row_change": {
         "not halved": (
@@ -304,6 +405,8 @@ WRONG = {
             "it is the share that moved",
         ),
         "one number for all": (lambda before, after: cut(before, after).mean(), "it gives one number for each head"),
+        "in place": (change_in_place, "the patterns are not changed"),
+        "a list": (lambda before, after: change_in_loops(before, after).tolist(), A_TENSOR),
         "signs kept": (signs_kept, "it sees changes that the columns hide"),
     },
     "lens_logits": {
@@ -323,7 +426,15 @@ WRONG = {
         ),
         "the shift the other way": (backwards, "with a shift only the first position is NaN"),
         "rolled": (rolled, "with a shift only the first position is NaN"),
-        "rolled over texts": (rolled_batch, "with a shift row i - 1 scores token i"),
+        "rolled over texts": (rolled_batch, AXIS),
+        "moved from text to text": (along_axis(1), AXIS),
+        "moved from place to place": (along_axis(0), AXIS),
+        "moved from word to word": (along_axis(3), AXIS),
+        "rolled over places": (
+            lambda stream, norm, head, shifted: head(norm(stream)).roll(int(shifted), dims=0), AXIS,
+        ),
+        "in place": (lens_in_place, "the stream is not changed"),
+        "an array": (lambda *given: lens_by_place(*given).numpy(), A_TENSOR),
         "NaN, but not moved": (not_moved, "with a shift row i - 1 scores token i"),
         "shift where there is none": (
             lambda stream, norm, head, shifted: aligned(head(norm(stream)), True),
@@ -356,6 +467,8 @@ WRONG = {
         "a place too late": (lambda on_top: settled_loop(on_top) + 1, "it finds where the answer comes on top"),
         "the mean": (lambda on_top: settled_loop(on_top).double().mean(), "it gives one place for each prompt"),
         "of each place": (lambda on_top: settled_loop(on_top.T), "it gives one place for each prompt"),
+        "a list": (lambda on_top: settled_loop(on_top).tolist(), A_TENSOR),
+        "in place": (settled_in_place, "the table is not changed"),
         "never: the last place": (
             lambda on_top: settled_loop(on_top).clamp(max=len(on_top) - 1),
             "an answer that is not on top at the end never settled",
@@ -371,10 +484,18 @@ WRONG = {
         ),
         "a mean subtracted": (layer_norm, "the shares add up to the logit difference"),
         "a sum for a mean": (divided_by_length, "the shares add up to the logit difference"),
-        "shares of one": (shares_of_one, "the norm's gain is in it"),
+        "shares of one": (shares_of_one, "the shares are in logits"),
+        "shares of the sum of sizes": (shares_of_sizes, "the shares are in logits"),
+        "size of the mean over sources": (scale_of_the_mean, "r is the size of the sum of all sources"),
+        "size of the last source": (scale_of_the_last, "r is the size of the sum of all sources"),
+        "gain in the size too": (gain_in_the_scale, "r is the size of the stream before the gain"),
+        "a mean over d_model": (features_averaged, "products with the direction are summed over d_model"),
+        "every direction for every prompt": (all_directions, "each prompt counts for itself"),
+        "gain multiplied in place": (gain_in_place, "what goes in is not changed"),
+        "an array": (lambda *given: shares_in_loops(*given).numpy(), A_TENSOR),
         "the sum over sources": (total, "it gives one number for each source and prompt"),
         "by the size of what is written": (spread_evenly, "each source gets what it says itself"),
-        "one scale for all prompts": (scale_over_prompts, "the shares add up to the logit difference"),
+        "one scale for all prompts": (scale_over_prompts, "each prompt counts for itself"),
         "prompts first": (
             lambda writes, gain, eps, towards: shares_in_loops(writes, gain, eps, towards).T,
             "it gives one number for each source and prompt",

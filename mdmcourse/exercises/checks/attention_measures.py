@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mdmcourse.exercises.answers import lesson07 as answers
+from mdmcourse.exercises.checks.given import gives_a_tensor, leaves
 from mdmcourse.exercises.checks.tools import differs, numbers, shape_of, shown
 from mdmcourse.exercises.exercise import Answer, Exercise, Property
 
@@ -21,6 +22,10 @@ def patterns(seed: int, n: int, causal: bool = False, lead: tuple[int, ...] = (2
 # --- sink_score
 
 
+def _a_full_pattern(seed: int) -> tuple[Tensor, bool]:
+    return patterns(seed, 6), False
+
+
 def _a_score_a_key(answer: Answer, seed: int) -> str | None:
     found = answer(patterns(seed, 6, lead=(2, 5)), False)
     if isinstance(found, Tensor) and found.shape == (2, 5, 6):
@@ -29,10 +34,10 @@ def _a_score_a_key(answer: Answer, seed: int) -> str | None:
 
 
 def _keys_not_queries(answer: Answer, seed: int) -> str | None:
-    """All queries look at one key: that key has the score 1, all others 0."""
+    """All queries look at one key, nearly only: that key has the score 0.9, all others have 0.02."""
     n, key = 6, seed % 6
-    pattern = torch.zeros(1, n, n)
-    pattern[..., key] = 1
+    pattern = torch.full((1, n, n), 0.02)
+    pattern[..., key] = 0.9
     found = answer(pattern, False)
     if found.isnan().any():
         return f"every query looks at key {key}, and every key is seen by five others; it gave {shown(found)}"
@@ -43,8 +48,10 @@ def _keys_not_queries(answer: Answer, seed: int) -> str | None:
 
 def _not_itself(answer: Answer, seed: int) -> str | None:
     n = 6
-    found = answer(torch.eye(n)[None], False)
-    return differs(found, torch.zeros(1, n), "every query looks at itself and at nothing else:")
+    found = answer(torch.full((1, n, n), 0.02) + 0.88 * torch.eye(n), False)
+    if not found.abs().max() < 0.1:  # 0.02 if it does not count
+        return f"every query gives 0.9 to itself and 0.02 to each other key; it gave {shown(found)}"
+    return None
 
 
 def _full(answer: Answer, seed: int) -> str | None:
@@ -53,8 +60,35 @@ def _full(answer: Answer, seed: int) -> str | None:
     return differs(answer(pattern.clone(), False), off.sum(dim=-2) / 5, "with full attention and six positions")
 
 
+def _giving_nothing(answer: Answer, seed: int) -> str | None:
+    """Three queries look at key 0, three at key 5, and nobody anywhere else: queries that give nothing count too."""
+    pattern = torch.zeros(1, 6, 6)
+    pattern[0, 3:, 0] = 1
+    pattern[0, :3, 5] = 1
+    expected = torch.tensor([[0.6, 0, 0, 0, 0, 0.6]])
+    return differs(answer(pattern, False), expected, "queries 3, 4 and 5 look at key 0, queries 0, 1 and 2 at key 5:")
+
+
+def _from_behind(answer: Answer, seed: int) -> str | None:
+    pattern = torch.zeros(1, 7, 7)
+    pattern[..., 0] = 1
+    found = answer(pattern, True)[0]
+    if found[0].isnan() or found[0] < 0.5:
+        return f"causal, seven positions, every query looks at key 0; it gave {shown(found)}"
+    return None
+
+
+def _three_are_enough(answer: Answer, seed: int) -> str | None:
+    for given, causal, key in (
+        ("causal, seven positions: key 3", True, 3),
+        ("four positions, all seen: key 0", False, 0),
+    ):
+        if answer(patterns(seed, 7 if causal else 4, causal), causal)[..., key].isnan().any():
+            return f"{given} is seen by three other queries; it gave NaN"
+    return None
+
+
 def _causal(answer: Answer, seed: int) -> str | None:
-    """Every query divides its attention evenly among what it sees."""
     pattern = patterns(seed, 7, causal=True)
     found = answer(pattern.clone(), True)
     expected = torch.stack([pattern[..., key + 1 :, key].mean(dim=-1) for key in range(4)], dim=-1)
@@ -69,6 +103,13 @@ def _too_few(answer: Answer, seed: int) -> str | None:
     return None
 
 
+def _too_few_in_full(answer: Answer, seed: int) -> str | None:
+    found = answer(patterns(seed, 3), False)
+    if not found.isnan().all():
+        return f"three positions, all seen: each key is seen by two other queries; it gave {shown(found[0, 0])}"
+    return None
+
+
 SINK_SCORE = Exercise(
     lesson="07",
     task="how much attention each key gets from the other queries that can see it",
@@ -76,6 +117,7 @@ SINK_SCORE = Exercise(
     difficulty=2,
     reference=answers.sink_score,
     properties=(
+        gives_a_tensor(_a_full_pattern),
         Property(
             "it gives one number for each key of each head", _a_score_a_key,
             "Average over queries (dim=-2), and keep all axes before them.",
@@ -94,12 +136,35 @@ SINK_SCORE = Exercise(
             "With n positions and full attention n - 1 *other* queries see each key: divide by that.",
         ),
         Property(
+            "a query that gives nothing counts too", _giving_nothing,
+            "Who can see a key is not who looks at it: a query that sees a key and gives it 0 belongs to the mean. "
+            "Build the table of who sees whom from the length and `causal`, not from pattern > 0.",
+        ),
+        Property(
+            "in causal attention a key is seen from behind", _from_behind,
+            "pattern[..., i, j]: query i sees key j if i > j. That is the lower triangle, tril, and not triu.",
+        ),
+        Property(
+            "three queries are enough", _three_are_enough,
+            "NaN is for *fewer* than three: count < 3.",
+        ),
+        Property(
             "keys that few can see are not put at a disadvantage", _causal,
             "In causal attention key j is seen only by the queries behind it: divide by how many they are.",
         ),
         Property(
             "a mean over fewer than three queries is NaN", _too_few,
             "The last keys of a causal pattern are seen by two, one and no other query. Put NaN there.",
+        ),
+        Property(
+            "that holds for full attention too", _too_few_in_full,
+            "With full attention and three positions two other queries see each key. Count the queries; do not put "
+            "NaN at the last three keys whatever the pattern.",
+        ),
+        leaves(
+            "the pattern is", _a_full_pattern,
+            "The lesson uses the same patterns again. pattern * sees makes a new tensor; writing into "
+            "pattern[..., i, i] changes the caller's.",
         ),
     ),
     hints=(
@@ -112,6 +177,10 @@ SINK_SCORE = Exercise(
 
 
 # --- row_change
+
+
+def _two_patterns(seed: int) -> tuple[Tensor, Tensor]:
+    return patterns(seed, 4), patterns(seed + 1, 6)
 
 
 def _number_a_head(answer: Answer, seed: int) -> str | None:
@@ -175,10 +244,10 @@ def _new_keys(answer: Answer, seed: int) -> str | None:
 
 
 def _random_growth(answer: Answer, seed: int) -> str | None:
-    before, after = patterns(seed, 4), patterns(seed + 1, 6)
+    before, after = _two_patterns(seed)
     wider = torch.cat([before, torch.zeros(2, 3, 4, 2)], dim=-1)
     expected = (after[..., :4, :] - wider).clamp(min=0).sum(dim=-1).mean(dim=-1)
-    return differs(answer(before, after), expected, "for two patterns of four and six positions")
+    return differs(answer(before.clone(), after.clone()), expected, "for two patterns of four and six positions")
 
 
 ROW_CHANGE = Exercise(
@@ -188,6 +257,7 @@ ROW_CHANGE = Exercise(
     difficulty=3,
     reference=answers.row_change,
     properties=(
+        gives_a_tensor(_two_patterns),
         Property(
             "it gives one number for each head", _number_a_head,
             "Keep the axes before the last two. The two patterns may have different lengths: compare rows 0 to m - 1.",
@@ -221,6 +291,10 @@ ROW_CHANGE = Exercise(
         Property(
             "it is right for any two patterns", _random_growth,
             "Half the sum over keys of |after - before|, averaged over the rows that both have.",
+        ),
+        leaves(
+            "the patterns are", _two_patterns,
+            "The lesson uses the same patterns again. after[...] - wider makes a new tensor; -= and abs_() do not.",
         ),
     ),
     hints=(

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from mdmcourse.exercises.answers import lesson07 as answers
 from mdmcourse.exercises.checks.attention_measures import ROW_CHANGE, SINK_SCORE
+from mdmcourse.exercises.checks.direct_parts import DIRECT_SHARES
+from mdmcourse.exercises.checks.given import gives_a_tensor, leaves
 from mdmcourse.exercises.checks.tools import differs, numbers, shape_of, shown
 from mdmcourse.exercises.exercise import Answer, Exercise, Property
 
@@ -44,6 +46,10 @@ def _parts(seed: int) -> tuple[Tensor, Norm, Head, Tensor]:
     return stream, norm, head, head(norm(stream))
 
 
+def _asked(seed: int) -> tuple[Tensor, Norm, Head, bool]:
+    return (*_parts(seed)[:3], True)
+
+
 def _lens_shape(answer: Answer, seed: int) -> str | None:
     stream, norm, head, raw = _parts(seed)
     found = answer(stream, norm, head, False)
@@ -75,6 +81,22 @@ def _unshifted(answer: Answer, seed: int) -> str | None:
     return differs(answer(stream, norm, head, False), raw, "for a decoder without shift")
 
 
+def _along_positions(answer: Answer, seed: int) -> str | None:
+    """Is it another axis along which the rows were moved?"""
+    stream, norm, head, raw = _parts(seed)
+    found = answer(stream, norm, head, True)
+    to, before = slice(1, None), slice(None, -1)  # nothing is asked of position 0
+    moved = {
+        "place": (found[to, :, to], raw[before, :, to]),
+        "text": (found[:, to, to], raw[:, before, to]),
+        "word": (found[:, :, to, to], raw[:, :, to, before]),
+    }
+    for axis, (name, (one, other)) in zip((0, 1, 3), moved.items(), strict=True):
+        if differs(one, other, "", 1e-3) is None:
+            return f"for a shifted decoder the rows were moved along axis {axis}, from one {name} to the next"
+    return None
+
+
 def _first_is_nan(answer: Answer, seed: int) -> str | None:
     stream, norm, head, _ = _parts(seed)
     found = answer(stream, norm, head, True)
@@ -99,6 +121,7 @@ LENS_LOGITS = Exercise(
     difficulty=2,
     reference=answers.lens_logits,
     properties=(
+        gives_a_tensor(_asked),
         Property(
             "it gives a logit for each place, text, position and word", _lens_shape,
             "norm and head work on the last axis and leave the others as they are: no loop is needed.",
@@ -114,6 +137,10 @@ LENS_LOGITS = Exercise(
             "head(norm(stream)), in this order, and nothing moved.",
         ),
         Property(
+            "rows are moved along the positions", _along_positions,
+            "The axes are place, text, pos and word: positions are axis 2. The other three stay as they are.",
+        ),
+        Property(
             "with a shift only the first position is NaN", _first_is_nan,
             "The row at position i - 1 scores token i. No row scores token 0: NaN there, in all words. torch.roll "
             "would put the last row there.",
@@ -121,6 +148,10 @@ LENS_LOGITS = Exercise(
         Property(
             "with a shift row i - 1 scores token i", _shifted,
             "aligned[:, :, 1:] = raw[:, :, :-1]. Positions are the third axis.",
+        ),
+        leaves(
+            "the stream is", _asked,
+            "The lesson reads the same stream again. Write into a new tensor: torch.full_like(raw, torch.nan).",
         ),
     ),
     hints=(
@@ -148,6 +179,10 @@ def _seen_of(answer: Answer, rows: tuple[str, ...], expected: tuple[int, ...], w
     return f"{what} ({', '.join(rows)}; x is on top) it gave {got}, expected was {list(expected)}"
 
 
+def _some_table(seed: int) -> tuple[Tensor]:
+    return (numbers(9, 40, seed=seed) < 0.6,)
+
+
 def _a_place_a_prompt(answer: Answer, seed: int) -> str | None:
     found = answer(torch.rand(6, 11) < 0.5)
     if isinstance(found, Tensor) and found.shape == (11,):
@@ -172,7 +207,7 @@ def _never(answer: Answer, seed: int) -> str | None:
 
 
 def _any_table(answer: Answer, seed: int) -> str | None:
-    on_top = numbers(9, 40, seed=seed) < 0.6
+    (on_top,) = _some_table(seed)
     expected = torch.tensor([next((p for p in range(9) if bool(column[p:].all())), 9) for column in on_top.T])
     found = answer(on_top.clone())
     return differs(found, expected, "for 40 random prompts")
@@ -185,6 +220,7 @@ SETTLED_PLACE = Exercise(
     difficulty=2,
     reference=answers.settled_place,
     properties=(
+        gives_a_tensor(_some_table),
         Property("it gives one place for each prompt", _a_place_a_prompt, "Places are the first axis."),
         Property(
             "it finds where the answer comes on top", _simple,
@@ -203,6 +239,10 @@ SETTLED_PLACE = Exercise(
             "Give the number of places. Beware of argmax: of a column without any True it is 0.",
         ),
         Property("it is right for any table", _any_table, "Compare with a loop over prompts and places."),
+        leaves(
+            "the table is", _some_table,
+            "Others read the same table. Begin with on_top.clone() if you want to write into it.",
+        ),
     ),
     hints=(
         "Read each column from its end. For how many places in a row has the answer been on top?",
@@ -211,125 +251,5 @@ SETTLED_PLACE = Exercise(
     ),
 )  # fmt: skip
 
-
-# --- direct_shares
-
-
-def _written(seed: int) -> tuple[Tensor, Tensor, float, Tensor]:
-    writes = numbers(5, 3, D, seed=seed, low=-2.0, high=2.0)
-    writes[2] *= 5  # sources of different sizes, and a mean that is not 0
-    writes[1] += 1
-    return writes, numbers(D, seed=seed + 1, low=0.5, high=2.0), 0.5, numbers(3, D, seed=seed + 2, low=-1.0, high=1.0)
-
-
-def _through_the_norm(writes: Tensor, gain: Tensor, eps: float, towards: Tensor) -> Tensor:
-    """The logit difference as the decoder computes it."""
-    stream = writes.sum(dim=0)
-    return (gain * stream / (stream.square().mean(dim=-1, keepdim=True) + eps).sqrt() * towards).sum(dim=-1)
-
-
-def _share_shape(answer: Answer, seed: int) -> str | None:
-    found = answer(*_written(seed))
-    if isinstance(found, Tensor) and found.shape == (5, 3):
-        return None
-    return f"for five sources and three prompts it gave {shape_of(found)}"
-
-
-def _silent(answer: Answer, seed: int) -> str | None:
-    writes, gain, eps, towards = _written(seed)
-    writes[3] = 0
-    found = answer(writes, gain, eps, towards)[3]
-    if found.isnan().any() or found.abs().max() > 1e-4:
-        return f"of a source that writes nothing it gave {shown(found)}"
-    return None
-
-
-def _one_scale(answer: Answer, seed: int) -> str | None:
-    """Two sources that write v and 3 v: the second says three times as much."""
-    writes, gain, eps, towards = _written(seed)
-    writes[1] = 3 * writes[0]
-    found = answer(writes, gain, eps, towards)
-    return differs(found[1], 3 * found[0], "of a source that writes three times what another writes", 1e-3)
-
-
-def _gain(answer: Answer, seed: int) -> str | None:
-    writes, _, eps, towards = _written(seed)
-    only = torch.zeros(D)
-    only[seed % D] = 1
-    ratio = answer(writes, 2 * only, eps, towards), answer(writes, only, eps, towards)
-    return differs(ratio[0], 2 * ratio[1], "with a gain twice as large", 1e-3) or (
-        "the gain makes no difference"
-        if differs(ratio[0], answer(writes, torch.ones(D), eps, towards), "") is None else None
-    )  # fmt: skip
-
-
-def _inside(answer: Answer, seed: int) -> str | None:
-    """Is it right without eps, and wrong with it?"""
-    writes, gain, eps, towards = _written(seed)
-    wrong = differs(
-        answer(writes, gain, eps, towards).sum(dim=0), _through_the_norm(writes, gain, eps, towards), "", 1e-3
-    )
-    right = differs(
-        answer(writes, gain, 0.0, towards).sum(dim=0), _through_the_norm(writes, gain, 0.0, towards), "", 1e-3
-    )
-    return f"with eps = 0 the sum is right; with eps = {eps}{wrong}" if wrong and right is None else None
-
-
-def _sums(answer: Answer, seed: int) -> str | None:
-    given = _written(seed)
-    return differs(
-        answer(*given).sum(dim=0), _through_the_norm(*given), "the sum over sources against the logit difference:", 1e-3
-    )
-
-
-def _each(answer: Answer, seed: int) -> str | None:
-    writes, gain, eps, towards = _written(seed)
-    scale = torch.rsqrt(writes.sum(dim=0).square().mean(dim=-1) + eps)
-    expected = ((writes * gain) * towards).sum(dim=-1) * scale
-    return differs(answer(writes, gain, eps, towards), expected, "source by source", 1e-3)
-
-
-DIRECT_SHARES = Exercise(
-    lesson="07",
-    task="direct logit attribution: the logit difference, divided among those who write",
-    minutes=15,
-    difficulty=3,
-    reference=answers.direct_shares,
-    properties=(
-        Property(
-            "it gives one number for each source and prompt", _share_shape,
-            "Sum over d_model only.",
-        ),
-        Property(
-            "a source that writes nothing says nothing", _silent,
-            "0 divided by its own size is NaN or worse. And what is constant belongs to no source.",
-        ),
-        Property(
-            "all sources are divided by the same", _one_scale,
-            "If each source is divided by its own size, one that whispers counts like one that shouts, and the sum "
-            "is wrong. Use the size of the whole stream, writes.sum(dim=0), for all.",
-        ),
-        Property("the norm's gain is in it", _gain, "The norm multiplies each feature with its gain."),
-        Property(
-            "eps is inside the root", _inside,
-            "RMSNorm divides by sqrt(mean(x^2) + eps): eps is added before the root is taken.",
-        ),
-        Property(
-            "the shares add up to the logit difference", _sums,
-            "RMSNorm divides the stream by the root of its *mean square*: no mean is subtracted, and it is a mean, "
-            "not a sum. Do not rescale the shares afterwards.",
-        ),
-        Property(
-            "each source gets what it says itself", _each,
-            "The sum is right, the parts are not: project each source's own vector onto the direction.",
-        ),
-    ),
-    hints=(
-        "The stream is writes.sum(dim=0). Its norm divides by r = sqrt(mean over d_model of its square, plus eps).",
-        "Hold r fixed. Then everything is linear: a source's share is its vector, times gain, times towards, summed "
-        "over d_model, and divided by r of that prompt.",
-        'torch.einsum("spd,d,pd->sp", writes, gain, towards) / r, with r of shape [prompt].',
-    ),
-)  # fmt: skip
 
 EXERCISES = (SINK_SCORE, ROW_CHANGE, LENS_LOGITS, SETTLED_PLACE, DIRECT_SHARES)
