@@ -285,6 +285,16 @@ def test_a_metric_that_cannot_be_told_from_others_is_refused_with_a_file(metric:
     run(tiny(), random_prompts(2), metric=metric)
 
 
+def test_prompts_and_weights_of_any_layout_and_type_have_a_fingerprint(tmp_path: Path) -> None:
+    """One prompt whose answer is a number out of a column; weights in bfloat16, of which numpy knows nothing."""
+    prompts = random_prompts(3)
+    column = replace(prompts, answer=prompts.clean[:, 0]).select(slice(0, 1))
+    model = ARM(tiny_decoder("gpt2").bfloat16())
+    found = run(model, column, save_to=tmp_path / "scores.safetensors")
+    again = run(model, replace(column, answer=column.answer.clone()), save_to=tmp_path / "scores.safetensors")
+    assert_same(again, found)
+
+
 def test_a_change_in_the_middle_of_a_weight_is_seen(tmp_path: Path) -> None:
     model, prompts, final = tiny(), random_prompts(2), tmp_path / "scores.safetensors"
     run(model, prompts, save_to=final)
