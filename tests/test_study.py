@@ -197,7 +197,7 @@ def test_results_of_a_plan_given_by_path_go_beside_it(tmp_path, capsys, monkeypa
     assert str(tmp_path / "toys.json") in told.out
     assert str(tmp_path / "toys.json") in told.err
     assert results_file("toys").read_bytes() == shipped
-    assert json.loads((tmp_path / "toys.json").read_text())["command"] == f"mdmcourse study {file}"
+    assert json.loads((tmp_path / "toys.json").read_text())["command"] == "mdmcourse study toys.toml"
     with pytest.raises(InputError, match=r"mdmcourse study .*other\.toml"):
         load_results(load_plan(shutil.copy(file, tmp_path / "other.toml")))
 

@@ -75,7 +75,7 @@ def run_study(
         "plan": plan.name,
         "title": plan.title,
         "sha256_of_plan": plan.sha256,
-        "command": f"mdmcourse study {plan.called}",
+        "command": f"mdmcourse study {plan.name if plan.path is None else plan.path.name}",
         "versions": about,
         "units": stored,
     }
