@@ -126,6 +126,14 @@ def symmetric(length, s):
     return causal(length) | coins | coins.T
 
 
+def exact_number(length, s):
+    ahead = torch.ones(length, length).triu(1).nonzero()
+    chosen = ahead[torch.randperm(len(ahead))[: round(s * len(ahead))]]
+    found = causal(length)
+    found[chosen[:, 0], chosen[:, 1]] = True
+    return found
+
+
 def mask_loop(length, s):
     rows = [[j <= i or torch.rand(()).item() < s for j in range(length)] for i in range(length)]
     return torch.tensor(rows)
@@ -179,6 +187,13 @@ def written_out(treatment, arm_steps):
     }
 
 
+A_TENSOR = "it gives a tensor"
+CHANCE = "how many looks ahead are open is left to chance"
+ORDER = "first the FLOPs, then the predictions"
+BATCH = "positions are those of the whole batch"
+MEAN_OF_T = "the mean of t begins at t_min"
+ENOUGH = "a run has enough steps for its rival"
+SEED = 'only "luck" has another seed'
 ROWS = "it gives one row for each token"
 BEFORE = "with the shift token i is scored by row i - 1"
 NAN = "with the shift nothing scores token 0: NaN"
@@ -209,6 +224,7 @@ WRONG = {
         "always shifted": (always_shifted, "without the shift row i stays row i"),
         "the two mixed up": (lambda raw, shifted: by_cat(raw, not shifted), "without the shift row i stays row i"),
         "written into raw": (written_into_raw, "raw is left as it was"),
+        "an array": (lambda raw, shifted: by_cat(raw, shifted).numpy(), A_TENSOR),
         "the same tensor": (the_same_tensor, "raw is left as it was"),
     },
     "annealed_mask": {
@@ -222,6 +238,8 @@ WRONG = {
         "a fixed seed": (fixed, ANEW),
         "numbers to add to scores": (additive, "it gives booleans, [length, length]"),
         "too slowly at first": (slower, SHARE),
+        "an exact number": (exact_number, CHANCE),
+        "an array": (lambda length, s: mask_loop(length, s).numpy(), A_TENSOR),
         "coins of both triangles": (symmetric, SHARE),
         "the past with a few holes": (
             lambda length, s: (causal(length) & (torch.rand(length, length) < max(0.9, s) if s else True))
@@ -236,11 +254,12 @@ WRONG = {
         "only masked positions cost": (
             lambda m, n, t: (6 * n * m.numel() * (1 + t) / 2, m.sum() * (1 + t) / 2), EVERY,
         ),
-        "one sequence": (lambda m, n, t: (6 * n * m.shape[1], m.sum() * (1 + t) / 2), SIX),
+        "one sequence": (lambda m, n, t: (6 * n * m.shape[1], m.sum() * (1 + t) / 2), BATCH),
+        "one position a text": (lambda m, n, t: (6 * n * len(m), m.sum() * (1 + t) / 2), BATCH),
         "all maskable are learnt from": (lambda m, n, t: (6 * n * m.numel(), m.sum()), MEAN),
-        "half of them": (lambda m, n, t: (6 * n * m.numel(), m.sum() / 2), ALL),
+        "half of them": (lambda m, n, t: (6 * n * m.numel(), m.sum() / 2), MEAN_OF_T),
         "half of what is above t_min": (
-            lambda m, n, t: (6 * n * m.numel(), m.sum() * (1 - t) / 2), ALL,
+            lambda m, n, t: (6 * n * m.numel(), m.sum() * (1 - t) / 2), MEAN_OF_T,
         ),
         "a share t_min": (lambda m, n, t: (6 * n * m.numel(), m.sum() * t), MEAN),
         "a mean instead of a sum": (
@@ -250,7 +269,7 @@ WRONG = {
         "learnt from all positions": (
             lambda m, n, t: (6 * n * m.numel(), m.numel() * (1 + t) / 2), ALL,
         ),
-        "the two swapped": (lambda m, n, t: (m.sum() * (1 + t) / 2, 6 * n * m.numel()), EVERY),
+        "the two swapped": (lambda m, n, t: (m.sum() * (1 + t) / 2, 6 * n * m.numel()), ORDER),
         "one number": (lambda m, n, t: 6 * n * m.numel(), "it gives two numbers"),
         "one number a sequence": (
             lambda m, n, t: (6 * n * m.numel(), m.sum(dim=1) * (1 + t) / 2), "it gives two numbers",
@@ -268,9 +287,17 @@ WRONG = {
             SHOWS,
         ),
         "trained on for half as long": (
-            but(training=lambda run, arm: causally(run, steps=run.steps // 2)), SHOWS,
+            but(training=lambda run, arm: causally(run, steps=run.steps // 2)), ENOUGH,
         ),
-        "compute without the ARM's": (but(compute=lambda run, arm: run._replace(start="random")), SHOWS),
+        "compute without the ARM's": (but(compute=lambda run, arm: run._replace(start="random")), ENOUGH),
+        "compute with the ARM's only": (
+            but(compute=lambda run, arm: run._replace(start="random", steps=arm)), ENOUGH,
+        ),
+        "training with another seed": (but(training=lambda run, arm: causally(run, seed=run.seed + 1)), SEED),
+        "masks with another seed": (
+            but(masks=lambda run, arm: run._replace(start="random", seed=run.seed + 1)), SEED,
+        ),
+        "steps written out": (but(training=lambda run, arm: causally(run, steps=100)), STEPS),
         "attention left causal": (
             but(attention=lambda run, arm: run._replace(attention="causal", objective=None, steps=0)), SHOWS,
         ),

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from mdmcourse.exercises.answers import lesson05 as answers
+from mdmcourse.exercises.checks.given import gives_a_tensor
 from mdmcourse.exercises.checks.rival_runs import (
     each_is_possible,
     each_rival_has_a_run,
+    enough_steps,
     one_explanation_each,
     right_number_of_steps,
+    same_seed,
     shows_x_if_the_rival_is_right,
     silent_if_only_post_training_does_it,
 )
+from mdmcourse.exercises.checks.step_costs import STEP_COST
 from mdmcourse.exercises.checks.tools import differs, numbers, shape_of
 from mdmcourse.exercises.exercise import Answer, Exercise, Property
 
@@ -73,6 +75,7 @@ ALIGNED_LOGITS = Exercise(
     difficulty=1,
     reference=answers.aligned_logits,
     properties=(
+        gives_a_tensor(lambda seed: (numbers(2, 5, 3, seed=seed), True)),
         Property(
             "it gives one row for each token", _one_row_a_token,
             "A row cut off moves the others, but then the table is one row short. Fill a new one of the same shape.",
@@ -117,6 +120,8 @@ def _booleans(answer: Answer, seed: int) -> str | None:
 
 def _ends(answer: Answer, seed: int) -> str | None:
     causal, found = torch.ones(7, 7, dtype=torch.bool).tril(), answer(7, 0.0)
+    if torch.equal(found, causal.T):
+        return "with s = 0 and 7 positions the upper 28 entries were True, in causal attention the lower 28 are"
     if not torch.equal(found, causal):
         return f"with s = 0 and 7 positions {int(found.sum())} entries were True, in causal attention the lower 28 are"
     seen = int(answer(7, 1.0).sum())
@@ -152,6 +157,18 @@ def _own_coins(answer: Answer, seed: int) -> str | None:
     return f"two entries agreed or disagreed far too often (correlation {pair:.2f})" if pair > 0.25 else None
 
 
+def _count_varies(answer: Answer, seed: int) -> str | None:
+    """Of 28 independent fair coins the number of heads has a standard deviation of 2.6."""
+    torch.manual_seed(seed)
+    ahead = torch.ones(8, 8, dtype=torch.bool).triu(1)
+    counts = torch.stack([answer(8, 0.5)[ahead].sum() for _ in range(200)])
+    if counts.double().std() < 1.5:
+        low, high = int(counts.min()), int(counts.max())
+        how_many = f"always {low}" if low == high else f"never fewer than {low} or more than {high}"
+        return f"with s = 0.5 of 28 looks ahead {how_many} were open, in 200 masks"
+    return None
+
+
 def _share(answer: Answer, seed: int) -> str | None:
     torch.manual_seed(seed)
     ahead = torch.ones(30, 30, dtype=torch.bool).triu(1)
@@ -169,6 +186,7 @@ ANNEALED_MASK = Exercise(
     difficulty=2,
     reference=answers.annealed_mask,
     properties=(
+        gives_a_tensor(lambda seed: (6, 0.3)),
         Property(
             "it gives booleans, [length, length]", _booleans,
             "Say who may see whom: True and False. To turn that into numbers for the scores is the package's work.",
@@ -192,6 +210,11 @@ ANNEALED_MASK = Exercise(
             "One coin for the whole mask, a row or a column opens many entries at once: torch.rand(length, length).",
         ),
         Property(
+            "how many looks ahead are open is left to chance", _count_varies,
+            "Opening just a share s of them ties the coins together: where one opens, another must not. Each entry has "
+            "a coin of its own, and their number varies from mask to mask.",
+        ),
+        Property(
             "above the diagonal a share s is open", _share,
             "Each entry above the diagonal is True with probability s, not 1 - s and not s of the whole square.",
         ),
@@ -200,99 +223,6 @@ ANNEALED_MASK = Exercise(
         "There are two tables: the causal one, and one of random coins. An entry is open if either says so.",
         "Causal attention: torch.ones(length, length, dtype=torch.bool).tril(). Coins: torch.rand(length, length) < s.",
         "Return causal | coins.",
-    ),
-)  # fmt: skip
-
-
-# --- step_cost
-
-
-def _maskable(seed: int) -> Tensor:
-    maskable = torch.rand(4, 9, generator=torch.Generator().manual_seed(seed)) < 0.4
-    maskable[:, 0], maskable[:, 8] = False, True
-    return maskable
-
-
-def _pair(answer: Answer, maskable: Tensor, parameters: int, t_min: float) -> tuple[float, float]:
-    flops, learnt = answer(maskable.clone(), parameters, t_min)
-    return float(flops), float(learnt)
-
-
-def _two_numbers(answer: Answer, seed: int) -> str | None:
-    found: Any = answer(_maskable(seed), 1000, 0.05)
-    if not isinstance(found, tuple | list) or len(found) != 2:
-        return f"it gave {shape_of(found) if isinstance(found, Tensor) else type(found).__name__}, not two numbers"
-    if any(isinstance(each, Tensor) and each.numel() != 1 for each in found):
-        return f"one of the two is {next(shape_of(each) for each in found if isinstance(each, Tensor))}"
-    return None
-
-
-def _every_position(answer: Answer, seed: int) -> str | None:
-    few, all_of_them = _maskable(seed), torch.ones(4, 9, dtype=torch.bool)
-    one, two = _pair(answer, few, 1000, 0.05)[0], _pair(answer, all_of_them, 1000, 0.05)[0]
-    if one == two == _pair(answer, few, 1000, 0.9)[0]:
-        return None
-    return f"4 x 9 positions cost {one:.4g} FLOPs if {int(few.sum())} of them are maskable, {two:.4g} if all 36 are"
-
-
-def _six(answer: Answer, seed: int) -> str | None:
-    found = _pair(answer, _maskable(seed), 1000 + seed, 0.05)[0]
-    expected = 6 * (1000 + seed) * 36
-    if abs(found - expected) <= 1e-6 * expected:
-        return None
-    return f"with {1000 + seed} parameters and 4 x 9 positions it gave {found:.6g} FLOPs, expected was {expected}"
-
-
-def _all_at_one(answer: Answer, seed: int) -> str | None:
-    maskable = _maskable(seed)
-    found, expected = _pair(answer, maskable, 1000, 1.0)[1], int(maskable.sum())
-    if abs(found - expected) < 1e-4 * expected:
-        return None
-    return f"with t_min = 1 everything maskable is masked, {expected} tokens; it gave {found:.4g}"
-
-
-def _on_average(answer: Answer, seed: int) -> str | None:
-    maskable = _maskable(seed)
-    for t_min in (0.0, 0.05, 0.4):
-        expected = maskable.sum().item() * (1 + t_min) / 2
-        found = _pair(answer, maskable, 1000, t_min)[1]
-        if abs(found - expected) > 1e-4 * expected:
-            return (
-                f"t_min = {t_min}: of {int(maskable.sum())}, {expected:.4g} are masked on average; it gave {found:.4g}"
-            )
-    return None
-
-
-STEP_COST = Exercise(
-    lesson="05",
-    task="what a training step costs, and from how many predictions it learns",
-    minutes=12,
-    difficulty=2,
-    reference=answers.step_cost,
-    properties=(
-        Property("it gives two numbers", _two_numbers, "return flops, learnt. Both are of the whole batch."),
-        Property(
-            "every position costs, maskable or not", _every_position,
-            "The decoder computes prompts, padding and what is not masked just as it computes masks: maskable.numel().",
-        ),
-        Property(
-            "a parameter and position cost 6", _six,
-            "2 forward and 4 backward: one multiplication and one addition each for the output, the inputs' gradient "
-            "and the weights' gradient.",
-        ),
-        Property(
-            "at t = 1 every maskable token is learnt from", _all_at_one,
-            "Count the maskable tokens of the whole batch: maskable.sum(), a sum and not a mean.",
-        ),
-        Property(
-            "below, the share that is masked on average", _on_average,
-            "A maskable token is masked with probability t, and t is uniform on [t_min, 1]. What is the mean of t?",
-        ),
-    ),
-    hints=(
-        "The cost does not ask what is masked. What is learnt from does: only masked positions have a loss.",
-        "Cost: 6 times parameters times the number of positions. Learnt: the maskable tokens times the mean of t.",
-        "The mean of a number that is uniform on [t_min, 1] is (t_min + 1) / 2.",
     ),
 )  # fmt: skip
 
@@ -316,6 +246,11 @@ CONTROLS_FOR = Exercise(
             'goes with 0 steps. "next token" needs causal attention: with full attention the answer is in view.',
         ),
         Property(
+            "a run has enough steps for its rival", enough_steps,
+            'Fewer steps make a control that fails too easily. "compute" gets the steps of the ARM\'s training and '
+            "those of the post-training together, all others that are trained as many as the treatment.",
+        ),
+        Property(
             "a run shows X if its rival is right", shows_x_if_the_rival_is_right,
             "Think of a world in which this explanation is the whole truth. The control has to have what it names.",
         ),
@@ -329,9 +264,13 @@ CONTROLS_FOR = Exercise(
             "If this run shows X, you cannot tell which of two things did it. Change what the rival does without.",
         ),
         Property(
+            'only "luck" has another seed', same_seed,
+            "With another seed two things are changed at once, and nobody can say which of them made the difference.",
+        ),
+        Property(
             "a run has as many steps as its rival speaks of", right_number_of_steps,
-            'Fewer steps make a control that fails too easily, more one that wins too easily. "compute" gets the steps '
-            "of the ARM's training and those of the post-training together.",
+            "More steps make a control that wins too easily. The check calls your function with treatments of its own: "
+            "a number that is written out is right for one of them at most. Use treatment.steps and arm_steps.",
         ),
     ),
     hints=(

@@ -136,14 +136,43 @@ def one_explanation_each(answer: Answer, seed: int) -> str | None:
     return None
 
 
+def _steps(treatment: Run, arm_steps: int) -> dict[str, int]:
+    """How many steps each rival speaks of."""
+    return dict.fromkeys(RIVALS, treatment.steps) | {
+        "already": 0,
+        "attention": 0,
+        "compute": arm_steps + treatment.steps,
+    }
+
+
+def _told_of_steps(name: str, run: Any, treatment: Run, arm_steps: int) -> str:
+    return (
+        f'"{name}" has {run.steps} steps, where the treatment that the check gave has {treatment.steps} and its ARM '
+        f"had {arm_steps}"
+    )
+
+
+def enough_steps(answer: Answer, seed: int) -> str | None:
+    treatment, arm_steps = given(seed)
+    found = answer(treatment, arm_steps)
+    for name, steps in _steps(treatment, arm_steps).items():
+        if found[name].objective is not None and found[name].steps < steps:
+            return _told_of_steps(name, found[name], treatment, arm_steps)
+    return None
+
+
+def same_seed(answer: Answer, seed: int) -> str | None:
+    treatment, arm_steps = given(seed)
+    for name, run in answer(treatment, arm_steps).items():
+        if name != "luck" and run.seed != treatment.seed:
+            return f'"{name}" is {told(run)}, the treatment has seed {treatment.seed}'
+    return None
+
+
 def right_number_of_steps(answer: Answer, seed: int) -> str | None:
     treatment, arm_steps = given(seed)
     found = answer(treatment, arm_steps)
-    expected = dict.fromkeys(RIVALS, treatment.steps) | {"already": 0, "attention": 0}
-    expected["compute"] += arm_steps
-    for name, steps in expected.items():
+    for name, steps in _steps(treatment, arm_steps).items():
         if found[name].steps != steps:
-            return (
-                f'"{name}" has {found[name].steps} steps; the treatment has {treatment.steps}, the ARM had {arm_steps}'
-            )
+            return _told_of_steps(name, found[name], treatment, arm_steps)
     return None
