@@ -25,15 +25,16 @@ def _joint(seed: int, tokens: int = 4, words: int = 3) -> Tensor:
 def _counted(joint: Tensor, groups: list[list[int]]) -> Tensor:
     """By going through the table: for each entry the product of the conditionals, each summed entry by entry."""
     entries = list(itertools.product(*map(range, joint.shape)))
+    weights = {y: float(joint[y]) for y in entries}
     found = torch.zeros_like(joint)
     for x in entries:
         probability = 1.0
         seen: list[int] = []
         for group in groups:
             fits = [y for y in entries if all(y[k] == x[k] for k in seen)]
-            before = sum(float(joint[y]) for y in fits)
+            before = sum(weights[y] for y in fits)
             for i in group:
-                here = sum(float(joint[y]) for y in fits if y[i] == x[i])
+                here = sum(weights[y] for y in fits if y[i] == x[i])
                 probability *= here / before if before else 1 / joint.shape[i]
             seen += group
         found[x] = probability
