@@ -44,11 +44,8 @@ def few_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_module, "TOPICS", TOPICS[:3])
 
 
-def test_text_is_the_same_whether_or_not_it_was_interrupted(
-    tmp_path: Path, tokenizer: Any, few_requests: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    arm = small(tokenizer)
-    sample_text(arm, tmp_path / "whole.jsonl.gz", each=2, new_tokens=5, batch_size=3)
+def interrupted(arm: ARM, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw text, and stop at the second batch."""
     calls = []
 
     def killed(*arguments: Any, **settings: Any) -> Any:
@@ -60,7 +57,15 @@ def test_text_is_the_same_whether_or_not_it_was_interrupted(
     with monkeypatch.context() as patch:
         patch.setattr(text_module, "draw_text", killed)
         with pytest.raises(KeyboardInterrupt):
-            sample_text(arm, tmp_path / "killed.jsonl.gz", each=2, new_tokens=5, batch_size=3)
+            sample_text(arm, out, each=2, new_tokens=5, batch_size=3)
+
+
+def test_text_is_the_same_whether_or_not_it_was_interrupted(
+    tmp_path: Path, tokenizer: Any, few_requests: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arm = small(tokenizer)
+    sample_text(arm, tmp_path / "whole.jsonl.gz", each=2, new_tokens=5, batch_size=3)
+    interrupted(arm, tmp_path / "killed.jsonl.gz", monkeypatch)
     sample_text(arm, tmp_path / "killed.jsonl.gz", each=2, new_tokens=5, batch_size=3)
     assert (tmp_path / "killed.jsonl.gz").read_bytes() == (tmp_path / "whole.jsonl.gz").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed.jsonl.gz", "whole.jsonl.gz"]
@@ -72,18 +77,8 @@ def test_text_is_the_same_whether_or_not_it_was_interrupted(
 def test_text_that_was_interrupted_is_not_mixed_with_text_of_other_settings(
     tmp_path: Path, tokenizer: Any, few_requests: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arm, calls = small(tokenizer), []
-
-    def killed(*arguments: Any, **settings: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return draw_text(*arguments, **settings)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(text_module, "draw_text", killed)
-        with pytest.raises(KeyboardInterrupt):
-            sample_text(arm, tmp_path / "text.jsonl.gz", each=2, new_tokens=5, batch_size=3)
+    arm = small(tokenizer)
+    interrupted(arm, tmp_path / "text.jsonl.gz", monkeypatch)
     for name in ("text", "alone"):
         sample_text(arm, tmp_path / f"{name}.jsonl.gz", each=1, new_tokens=7, batch_size=2)
     assert (tmp_path / "text.jsonl.gz").read_bytes() == (tmp_path / "alone.jsonl.gz").read_bytes()

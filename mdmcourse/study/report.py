@@ -52,7 +52,10 @@ def as_markdown(plan: StudyPlan, results: Mapping[str, Any]) -> str:
 def _when_planned(plan: StudyPlan, results: Mapping[str, Any]) -> str:
     """Whether the criteria are those that stood in the plan when its units were measured."""
     file = f"`{plan.name}.toml`, SHA-256 {plan.sha256[:12]}"
-    earlier = [unit for unit in results["units"] if unit.get("sha256_of_plan", plan.sha256) != plan.sha256]
+    recorded = [unit.get("sha256_of_plan") for unit in results["units"]]
+    if None in recorded:
+        return f"The plan: {file}. These results are older than the record of which version of it a unit was under."
+    earlier = [each for each in recorded if each != plan.sha256]
     if not earlier:
         return f"The plan ({file}) was written before."
     return (

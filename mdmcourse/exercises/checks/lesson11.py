@@ -10,6 +10,7 @@ from torch import Tensor
 from mdmcourse.circuits.comparison import entropy, gini
 from mdmcourse.exercises.answers import lesson11 as answers
 from mdmcourse.exercises.checks.distributed_in_use import EDGES_NEEDED, THERE_AND_BACK
+from mdmcourse.exercises.checks.given import gives_a_tensor, leaves
 from mdmcourse.exercises.checks.tools import differs, generator, numbers, shape_of
 from mdmcourse.exercises.exercise import Answer, Exercise, Property
 
@@ -23,16 +24,8 @@ def _number(answer: Answer, weights: Tensor, expected: float | int, given: str) 
     return f"{given} it gave {found:.4g}, expected was {expected:.4g}"
 
 
-def _a_tensor(answer: Answer, seed: int) -> str | None:
-    found = answer(numbers(2, 9, seed=seed, low=0.1))
-    return None if isinstance(found, Tensor) else f"it gave {shape_of(found)}"
-
-
-def _left_alone(answer: Answer, seed: int) -> str | None:
-    given = numbers(2, 9, seed=seed, low=-1.0)
-    before = given.clone()
-    answer(given)
-    return None if torch.equal(given, before) else "the scores were others afterwards"
+def _two_rows(seed: int) -> tuple[Tensor]:
+    return (numbers(2, 9, seed=seed, low=-1.0),)
 
 
 def _alike(answer: Answer, seed: int) -> str | None:
@@ -85,12 +78,8 @@ EFFECTIVE_NUMBER = Exercise(
     difficulty=1,
     reference=answers.effective_number,
     properties=(
-        Property(
-            "it gives a tensor", _a_tensor, "Stay in PyTorch: the lesson calls it with rows of scores, [..., n].",
-        ),
-        Property(
-            "the scores are not changed", _left_alone, "scores.abs() makes a new tensor; abs_() and /= change the old."
-        ),
+        gives_a_tensor(_two_rows),
+        leaves("the scores are", _two_rows, "scores.abs() makes a new tensor; abs_() and /= change the old."),
         Property(
             "k edges that count the same are k", _alike,
             "The exponential of the entropy, with the natural logarithm in it; scores first become shares that sum to"
