@@ -154,7 +154,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from mdmcourse.models.registry import entry
     from mdmcourse.study.evaluate import as_text, evaluate_pair
 
-    seeds = options.seed or entry("pairs", options.pair).get("seeds", [0])
+    seeds = options.seed or entry("pairs", options.pair).get("seeds") or [0]
     results = [evaluate_pair(options.pair, seed, n=options.prompts, device=options.device) for seed in seeds]
     if options.json:
         print(json.dumps(results, indent=1))
@@ -228,15 +228,17 @@ def _report(options: argparse.Namespace) -> int:
 def _train_toys(options: argparse.Namespace) -> int:
     import torch
 
+    from mdmcourse.models.pairs import toy_members
     from mdmcourse.models.registry import entry
     from mdmcourse.paths import data_dir
-    from mdmcourse.study.toys import MEMBERS, train_toys
+    from mdmcourse.study.toys import train_toys
 
     torch.set_num_threads(options.threads)
     out = options.out or data_dir() / entry("pairs", options.pair)["directory"] / f"seed-{options.seed}"
-    members = options.member or MEMBERS
-    if unknown := set(members) - set(MEMBERS):
-        raise UnknownNameError(*suggest("member", unknown.pop(), MEMBERS))
+    known = toy_members(options.pair)
+    members = options.member or known
+    if unknown := set(members) - set(known):
+        raise UnknownNameError(*suggest("member", unknown.pop(), known))
     train_toys(options.pair, options.seed, out, runs=options.runs, members=members)
     print(out)
     return 0

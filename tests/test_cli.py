@@ -68,7 +68,7 @@ def test_an_unknown_model_is_an_error_too(capsys: pytest.CaptureFixture[str]):
     assert "smollm2-135m" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("pair", [name for name, about in registry()["pairs"].items() if "seeds" in about])
+@pytest.mark.parametrize("pair", [name for name, about in registry()["pairs"].items() if about.get("seeds")])
 def test_evaluate_prints_every_member_on_every_task(pair: str, capsys: pytest.CaptureFixture[str]):
     assert main(["evaluate", pair, "--seed", "0", "--prompts", "20", "--json"]) == 0
     (result,) = json.loads(capsys.readouterr().out)
@@ -77,6 +77,11 @@ def test_evaluate_prints_every_member_on_every_task(pair: str, capsys: pytest.Ca
     for tasks in result["members"].values():
         assert set(tasks) == set(registry()["pairs"][pair]["tasks"])
         assert all(row["prompts"] == 20 for row in tasks.values())
+
+
+def test_evaluate_says_how_a_pair_that_is_not_shipped_comes_about(capsys: pytest.CaptureFixture[str]):
+    assert main(["evaluate", "toy-countdown-four"]) == 1
+    assert "mdmcourse train-toys toy-countdown-four --seed 0" in capsys.readouterr().err
 
 
 def test_evaluate_prints_a_table_too(capsys: pytest.CaptureFixture[str]):

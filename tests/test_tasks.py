@@ -19,6 +19,7 @@ from mdmcourse.tasks import (
     TASKS,
     Chain,
     Countdown,
+    CountdownFour,
     CountdownMini,
     CountdownText,
     Example,
@@ -34,7 +35,7 @@ from mdmcourse.tasks.countdown_text import check_steps
 from mdmcourse.tasks.ioi import REVERSED_TEMPLATES, TEMPLATES
 
 ALL = pytest.mark.parametrize("name", TASKS)
-TOYS = ("ioi", "ioi-reversed", "countdown", "chain", "path")  # a word-level tokenizer can write them
+TOYS = ("ioi", "ioi-reversed", "countdown", "countdown-four", "chain", "path")  # a word-level tokenizer can write them
 BY_DIGITS = r"\d| ?[A-Za-z]+|."  # a token a digit, as SmolLM2 and Qwen have it
 BY_PAIRS = r" ?\d{1,2}| ?[A-Za-z]+|."  # up to two digits a token, as GPT-2 often has it
 BY_YEARS = r" ?\d{1,4}| ?[A-Za-z]+|."  # a whole year may be one token
@@ -105,11 +106,17 @@ DOCUMENTED = {
         ),
     ),
     "countdown": (Countdown(), Example("7 4 2 : 5 ={}", " 7 - 4 + 2", "7 4 2 : 13 ={}", " 7 + 4 + 2", " 7")),
+    "countdown-four": (
+        CountdownFour(), Example("7 4 2 9 : 14 ={}", " 7 - 4 + 2 + 9", "7 4 2 9 : 22 ={}", " 7 + 4 + 2 + 9", " 7")
+    ),
     "chain": (Chain(), Example("4 7 1 9 3 ={}", " 4 0 3 2 3", "4 7 6 9 3 ={}", " 9 5 8 2 3")),
     "path": (StarPath(steps=2), Example(GRAPH + "2 ={}", " 7 2", GRAPH + "1 ={}", " 5 1")),
 }  # fmt: skip
-# Where the answer's words are, <bos> being number 0; the first is analysed, but for countdown.
-POSITIONS = {"ioi": [15], "ioi-reversed": [7], "countdown": range(7, 12), "chain": range(7, 12), "path": [21, 22]}
+# Where the answer's words are, <bos> being number 0; the first is analysed, but in countdown.
+POSITIONS = {
+    "ioi": [15], "ioi-reversed": [7], "countdown": range(7, 12), "countdown-four": range(8, 15),
+    "chain": range(7, 12), "path": [21, 22],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)
@@ -139,7 +146,7 @@ def test_examples_are_encoded_as_documented(name, tokenizer):
     assert (sequences.tokens != tokenizer.unk_token_id).all()
     for answer in sequences.answer:
         assert answer.nonzero()[:, 0].tolist() == list(POSITIONS[name])
-    analysed = {"countdown": 8}.get(name, POSITIONS[name][0])
+    analysed = {"countdown": 8, "countdown-four": 9}.get(name, POSITIONS[name][0])
     assert (task.prompts(tokenizer, 10).target == analysed).all()
 
 
@@ -168,7 +175,7 @@ def test_answers_are_right_and_distractors_wrong(name):
         assert example.distractor.startswith(example.given)
 
 
-@pytest.mark.parametrize("name", ["countdown", "countdown-mini", "countdown-text", "chain", "path"])
+@pytest.mark.parametrize("name", ["countdown", "countdown-four", "countdown-mini", "countdown-text", "chain", "path"])
 def test_the_change_makes_the_distractor_right(name):
     task = get_task(name)
     for example in map(of_corrupted, filter(contrasted, examples(name))):
@@ -184,7 +191,7 @@ def test_malformed_answers_are_wrong(name):
             assert task.check(example, answer) is False
 
 
-@pytest.mark.parametrize("name", ["countdown", "countdown-mini", "countdown-text", "chain", "path"])
+@pytest.mark.parametrize("name", ["countdown", "countdown-four", "countdown-mini", "countdown-text", "chain", "path"])
 def test_an_answer_that_is_too_short_or_too_long_is_wrong(name):
     task = get_task(name)
     for example in examples(name)[:5]:
@@ -224,13 +231,14 @@ def test_a_chain_is_summed_from_the_right():
         assert chain_answer(x) == tuple(sum(x[i:]) % 10 for i in range(5))
 
 
-def test_countdown_has_one_solution():
-    for example in Countdown().examples(60):
-        a, b, c, target = (int(word) for word in re.findall(r"-?\d+", example.clean))
+@pytest.mark.parametrize("task", [Countdown(), CountdownFour()])
+def test_countdown_has_one_solution(task):
+    for example in task.examples(200):
+        a, *others, target = (int(word) for word in re.findall(r"-?\d+", example.clean))
         solutions = [
-            f" {a} {first} {b} {second} {c}"
-            for first, second in itertools.product("+-", repeat=2)
-            if a + int(first + str(b)) + int(second + str(c)) == target
+            f" {a}" + "".join(f" {sign} {number}" for sign, number in zip(signs, others, strict=True))
+            for signs in itertools.product("+-", repeat=len(others))
+            if a + sum(int(sign + str(number)) for sign, number in zip(signs, others, strict=True)) == target
         ]
         assert solutions == [example.answer]
 
@@ -350,7 +358,7 @@ def test_countdown_as_text_has_a_token_for_each_character():
 def keys(name, example):
     """What must not be both in the train and in the test split: of the clean and of the corrupted prompt."""
     texts = (example.clean, example.corrupted)
-    if name in ("countdown", "countdown-text"):  # the numbers, in any order
+    if name in ("countdown", "countdown-four", "countdown-text"):  # the numbers, in any order
         return {tuple(sorted(map(int, re.findall(r"\d+", re.split(" :|,[^,]*$", text)[0])))) for text in texts}
     if name == "path":  # the graph, whatever the order of its edges
         return {frozenset(text.partition(" ;")[0].split(" , ")) for text in texts}

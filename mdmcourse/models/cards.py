@@ -18,7 +18,7 @@ from mdmcourse.models.registry import arm_of, entry, registry
 from mdmcourse.naming import suggest
 from mdmcourse.paths import data_dir
 
-State = Literal["shipped", "fetched", "not fetched"]
+State = Literal["shipped", "fetched", "not fetched", "to be trained"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Card:
     licences: one for each model, or one for all.
     parameters: of each model that is in memory at once: one, or ARM and MDM.
     download: bytes, of all that has to be fetched.
-    state: "shipped" with the course, "fetched" to this machine, or "not fetched".
+    state: "shipped" with the course, "fetched" to this machine, "not fetched", or "to be trained": a toy that is not
+        shipped.
     tasks: of a pair.
     differences: other things than the objective in which ARM and MDM differ.
     verified, unverified: what is known and how, and what is only supposed.
@@ -128,8 +129,11 @@ def _of_pair(name: str, about: dict[str, Any]) -> Card:
         licences = (about["licence"],)
     else:
         made = "A toy ARM, and an MDM made from it, by this project; full attention, shift kept."
-        directory = data_dir() / about["directory"] / f"seed-{about['seeds'][0]}"
-        parameters = tuple(_count(directory / member) for member in ("arm", "mdm"))
+        if about["seeds"]:
+            directory = data_dir() / about["directory"] / f"seed-{about['seeds'][0]}"
+            parameters = tuple(_count(directory / member) for member in ("arm", "mdm"))
+        else:
+            parameters = 2 * (about["parameters"],)
         licences = (about["licence"],)
     return Card(
         name=name,
@@ -141,7 +145,7 @@ def _of_pair(name: str, about: dict[str, Any]) -> Card:
         licences=licences,
         parameters=parameters,
         download=sum(map(hub.download_bytes, entries)),
-        state=_state(models),
+        state="to be trained" if about.get("seeds") == [] else _state(models),
         tasks=tuple(about["tasks"]),
         differences=tuple(about["differences"]),
         verified=_each(entries, "verified", about),

@@ -16,6 +16,8 @@ from mdmcourse.models.reading import ARM, MDM
 from mdmcourse.models.registry import entry, load, load_from
 from mdmcourse.paths import data_dir
 
+TOY_MEMBERS = ("arm", "mdm", "mdm-second-seed", "arm-trained-on")
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -74,6 +76,11 @@ def pair_directory(name: str, seed: int) -> Path:
     return directory
 
 
+def toy_members(name: str) -> tuple[str, ...]:
+    """The models that a toy pair consists of: all of TOY_MEMBERS, unless the registry names fewer."""
+    return tuple(entry("pairs", name).get("members", TOY_MEMBERS))
+
+
 def load_pair(
     name: str,
     seed: int = 0,
@@ -109,14 +116,11 @@ def load_pair(
             models = _changed(about, device, dtype)
     else:
         directory = pair_directory(name, seed)
-        models = {
-            member: load_model(directory / member, device=device, dtype=dtype)
-            for member in ("arm", "mdm", "mdm-second-seed", "arm-trained-on")
-        }
+        models = {member: load_model(directory / member, device=device, dtype=dtype) for member in toy_members(name)}
+    absent = {each: "it was not trained" for each in TOY_MEMBERS if "seeds" in about and each not in models}
     arm, mdm = models.pop("arm"), models.pop("mdm")
     assert isinstance(arm, ARM)
     assert isinstance(mdm, MDM)
-    absent = {}
     if mdm.mask_id < arm.vocab_size:
         reading = {"mask_id": mdm.mask_id, "shift": mdm.shift, "attention": mdm.attention}
         models["attention-switched"] = MDM.from_arm(arm, weights="share", **reading)  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
 """How the toy pairs that the course ships were trained: `mdmcourse train-toys`.
 
-For each pair and seed, four models:
+For each pair and seed, four models, or those that the registry says:
 
     arm              trained from scratch on the pair's tasks, next-token loss on the answers
     mdm              that ARM, post-trained: attention opened, masks in its input, shift kept
@@ -10,6 +10,7 @@ For each pair and seed, four models:
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,13 +22,12 @@ import torch
 from mdmcourse.diffusion.objective import Weight, masked_objective, next_token_objective
 from mdmcourse.diffusion.training import TrainConfig, TrainLog, train
 from mdmcourse.models.checkpoint import load_model, save_model
+from mdmcourse.models.pairs import TOY_MEMBERS, pair_directory, toy_members
 from mdmcourse.models.reading import ARM, MDM, LanguageModel
 from mdmcourse.models.toy import ToyConfig, toy_arm
 from mdmcourse.sequences import Sequences
 from mdmcourse.study.evaluate import at_target
 from mdmcourse.tasks import get_task, toy_tokenizer
-
-MEMBERS = ("arm", "mdm", "mdm-second-seed", "arm-trained-on")
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Recipe:
     t_min: lowest noise level in training; below it hardly anything is masked and 1/t is large.
     arm_tasks: of `tasks`, those that the ARM is taught at first; all, unless it says so. The others are new to what
         starts from the ARM.
+    arm_of: another pair, whose ARM of the same seed is taken as it is; and whose ARM trained on, if it is the same
+        training.
     """
 
     tasks: dict[str, int]
@@ -55,6 +57,7 @@ class Recipe:
     weight: Weight = "elbo"
     t_min: float = 0.05
     arm_tasks: tuple[str, ...] | None = None
+    arm_of: str | None = None
 
 
 RECIPES = {
@@ -81,6 +84,14 @@ RECIPES = {
         mdm_rate=3e-3,
         weight="none",
     ),
+    # What the study of front-loading varies of toy-countdown, one thing at a time.
+    "toy-countdown-longer": Recipe(
+        {"ioi": 10_000, "countdown": 10_000}, layers=8, arm_steps=0, mdm_steps=3000, arm_of="toy-countdown"
+    ),
+    "toy-countdown-all-masked": Recipe(
+        {"ioi": 10_000, "countdown": 10_000}, layers=8, arm_steps=0, mdm_steps=1500, arm_of="toy-countdown", t_min=1.0
+    ),
+    "toy-countdown-four": Recipe({"ioi": 10_000, "countdown-four": 30_000}, layers=8, arm_steps=2500, mdm_steps=1500),
 }
 
 
@@ -92,18 +103,23 @@ def training_sequences(recipe: Recipe, member: str) -> Sequences:
 
 
 def train_toys(
-    pair: str, seed: int, out: Path, *, runs: Path, members: Sequence[str] = MEMBERS, progress: bool = True
+    pair: str, seed: int, out: Path, *, runs: Path, members: Sequence[str] = (), progress: bool = True
 ) -> None:
-    """Train the four models of a pair and seed, or some of them, into `out`; what is there already is kept.
+    """Train the models of a pair and seed, or some of them, into `out`; what is there already is kept.
 
     `runs` holds the state of the training in progress: run the same command again after an interruption. All members
     but the ARM start from the ARM in `out`, so that they can be trained at the same time by several processes.
     """
     recipe = RECIPES[pair]
     tokenizer = toy_tokenizer()
-    for member in members:
+    for member in members or toy_members(pair):
         directory = out / member
         if directory.exists():
+            continue
+        if recipe.arm_of and (
+            member == "arm" or (member == "arm-trained-on" and recipe.mdm_steps == RECIPES[recipe.arm_of].mdm_steps)
+        ):
+            shutil.copytree(pair_directory(recipe.arm_of, seed) / member, directory)
             continue
         if member == "arm":
             model: LanguageModel = toy_arm(tokenizer, ToyConfig(num_hidden_layers=recipe.layers), seed=seed)
@@ -115,7 +131,7 @@ def train_toys(
         config = TrainConfig(
             steps=recipe.arm_steps if member == "arm" else recipe.mdm_steps,
             learning_rate=recipe.arm_rate if member == "arm" else recipe.mdm_rate,
-            seed=1000 * seed + MEMBERS.index(member),
+            seed=1000 * seed + TOY_MEMBERS.index(member),
         )
         state = runs / f"{pair}-{seed}-{member}.safetensors"
         sequences = training_sequences(recipe, member)

@@ -4,6 +4,7 @@ from mdmcourse.errors import UnknownNameError
 from mdmcourse.naming import suggest
 from mdmcourse.tasks.chain import Chain
 from mdmcourse.tasks.countdown import Countdown
+from mdmcourse.tasks.countdown_four import CountdownFour
 from mdmcourse.tasks.countdown_mini import CountdownMini
 from mdmcourse.tasks.countdown_text import CountdownText
 from mdmcourse.tasks.greater_than import GreaterThan
@@ -15,8 +16,10 @@ from mdmcourse.tasks.vocabulary import toy_tokenizer
 
 TASKS: dict[str, type[Task]] = {
     task.name: task
-    for task in (IOI, ReversedIOI, GreaterThan, Countdown, CountdownMini, CountdownText, Chain, StarPath)
-}
+    for task in (
+        IOI, ReversedIOI, GreaterThan, Countdown, CountdownFour, CountdownMini, CountdownText, Chain, StarPath,
+    )
+}  # fmt: skip
 
 
 def get_task(name: str) -> Task:
@@ -27,6 +30,6 @@ def get_task(name: str) -> Task:
 
 
 __all__ = [
-    "IOI", "SLOT", "TASKS", "Chain", "Countdown", "CountdownMini", "CountdownText", "Example", "GreaterThan",
-    "Prompts", "ReversedIOI", "StarPath", "Task", "get_task", "readable", "toy_tokenizer",
+    "IOI", "SLOT", "TASKS", "Chain", "Countdown", "CountdownFour", "CountdownMini", "CountdownText",
+    "Example", "GreaterThan", "Prompts", "ReversedIOI", "StarPath", "Task", "get_task", "readable", "toy_tokenizer",
 ]  # fmt: skip

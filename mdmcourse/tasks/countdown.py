@@ -51,13 +51,14 @@ class Countdown(Task):
         """Does `answer` solve a problem written as ``7 4 2 : 5 =``?"""
         numbers, _, rest = problem.partition(":")
         words = answer.split()
-        if len(words) != 5 or words[::2] != numbers.split() or not set(words[1::2]) <= {"+", "-"}:
+        given = numbers.split()
+        if len(words) != 2 * len(given) - 1 or words[::2] != given or not set(words[1::2]) <= {"+", "-"}:
             return False
         return evaluate(answer) == int(rest.partition("=")[0])
 
 
 def evaluate(expression: str) -> int:
-    """The value of ``a o1 b o2 c``, words separated by spaces, operators + and -, from left to right."""
+    """The value of ``a o1 b o2 c ...``, words separated by spaces, operators + and -, from left to right."""
     first, *rest = expression.split()
     value = int(first)
     for operator, number in zip(rest[::2], rest[1::2], strict=True):

@@ -1,0 +1,56 @@
+"""Training a toy pair: which members, from which weights."""
+
+import pytest
+import torch
+
+from mdmcourse.diffusion.forward import sample_t
+from mdmcourse.models import load_pair, pairs
+from mdmcourse.models.pairs import pair_directory
+from mdmcourse.study import toys
+from mdmcourse.study.toys import Recipe, train_toys
+
+TASKS = {"ioi": 20, "countdown": 20}
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recipes of a step or two, from the ARM that is shipped."""
+    monkeypatch.setitem(toys.RECIPES, "toy-countdown", Recipe(TASKS, layers=8, arm_steps=1, mdm_steps=1))
+    for name, steps in (("toy-countdown-longer", 2), ("toy-countdown-all-masked", 1)):
+        recipe = Recipe(TASKS, layers=8, arm_steps=0, mdm_steps=steps, arm_of="toy-countdown")
+        monkeypatch.setitem(toys.RECIPES, name, recipe)
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize(("name", "shared"), [("toy-countdown-longer", False), ("toy-countdown-all-masked", True)])
+def test_a_variant_starts_from_the_arm_of_another_pair(tmp_path, monkeypatch, name: str, shared: bool):
+    shipped = pair_directory("toy-countdown", 1)
+    out = tmp_path / "checkpoints" / "toy" / name.removeprefix("toy-") / "seed-1"
+    train_toys(name, 1, out, runs=tmp_path / "runs", progress=False)
+
+    def same(member: str) -> bool:
+        one, other = ((folder / member / "model.safetensors").read_bytes() for folder in (out, shipped))
+        return one == other
+
+    assert same("arm")
+    # A control that would be trained in the same way is not trained again.
+    assert same("arm-trained-on") == shared
+    monkeypatch.setattr(pairs, "data_dir", lambda: tmp_path)
+    pair = load_pair(name, 1)
+    assert list(pair.members) == ["arm", "mdm", "arm-trained-on", "attention-switched"]
+    assert "mdm-second-seed" in pair.absent
+    assert not list((tmp_path / "runs").iterdir())
+
+
+@pytest.mark.usefixtures("short")
+def test_what_is_there_is_kept(tmp_path):
+    train_toys("toy-countdown", 0, tmp_path, runs=tmp_path / "runs", members=["arm"], progress=False)
+    before = (tmp_path / "arm" / "model.safetensors").stat().st_mtime_ns
+    train_toys("toy-countdown", 0, tmp_path, runs=tmp_path / "runs", progress=False)
+    assert (tmp_path / "arm" / "model.safetensors").stat().st_mtime_ns == before
+    assert {path.name for path in tmp_path.iterdir()} == {"arm", "mdm", "mdm-second-seed", "arm-trained-on", "runs"}
+
+
+def test_all_masked_is_all_masked():
+    assert (sample_t(64, torch.Generator().manual_seed(0), t_min=1.0) == 1).all()
+    assert toys.RECIPES["toy-countdown-all-masked"].t_min == 1
