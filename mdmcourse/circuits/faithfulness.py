@@ -17,7 +17,7 @@ from mdmcourse.circuits.capture import Written, one_key_per_query_head, recordin
 from mdmcourse.circuits.circuit import Circuit
 from mdmcourse.circuits.graph import Graph
 from mdmcourse.circuits.intervention import Ablation, mean, rerouted, zeros
-from mdmcourse.circuits.metrics import Metric, get_metric, judge
+from mdmcourse.circuits.metrics import Metric, get_metric, judge, reads_clean
 from mdmcourse.circuits.scores import Scores
 from mdmcourse.errors import InputError
 from mdmcourse.models.reading import LanguageModel
@@ -64,7 +64,8 @@ def run_circuits(
     metric: str | Metric = "logit_diff",
     batch_size: int = 64,
 ) -> Float[Tensor, "circuit prompt"]:
-    """`run_circuit` for several circuits of one shape: the clean and the corrupted run are made only once."""
+    """`run_circuit` for several circuits of one shape: the corrupted run, and the clean one if the
+    metric looks at it, are made only once."""
     if ablation not in get_args(Ablation):
         raise InputError(
             f"ablation={ablation!r}.",
@@ -90,11 +91,11 @@ def run_circuits(
         if ablation in ("mean", "mean-position"):
             replacement = _mean(model, parts, prompts, ablation, batch_size)
         for part in _split(prompts, batch_size, model.device):
-            clean, reference = _recorded(model, parts, part.clean, part.target)
-            if ablation == "counterfactual":
-                replacement, _ = _recorded(model, parts, part.corrupted, part.target)
-            elif replacement is None:
-                replacement = zeros(clean)
+            reference = target_logits(model, part.clean, part.target) if reads_clean(judged) else torch.empty(0)
+            if ablation in ("counterfactual", "zero"):
+                corrupted = _recorded(model, parts, part.corrupted, part.target)
+                replacement = corrupted if ablation == "counterfactual" else zeros(corrupted)
+            assert replacement is not None
             rows = []
             for circuit in circuits:
                 with rerouted(parts, graph, ~circuit.edges, replacement):
@@ -108,7 +109,7 @@ def _mean(model: LanguageModel, parts: Anatomy, prompts: Prompts, ablation: Abla
     """What each source writes on average over all clean prompts."""
     total = None
     for part in _split(prompts, batch_size, model.device):
-        clean, _ = _recorded(model, parts, part.clean, part.target)
+        clean = _recorded(model, parts, part.clean, part.target)
         share = mean(clean, ablation).map(partial(torch.mul, other=len(part) / len(prompts)))
         total = share if total is None else total.map(torch.add, share)
     assert total is not None
@@ -117,11 +118,11 @@ def _mean(model: LanguageModel, parts: Anatomy, prompts: Prompts, ablation: Abla
 
 def _recorded(
     model: LanguageModel, parts: Anatomy, tokens: Int[Tensor, "batch pos"], target: Int[Tensor, " batch"]
-) -> tuple[Written, Float[Tensor, "batch vocab"]]:
-    """What every source writes, and the logits at the target."""
+) -> Written:
+    """What every source writes."""
     with recording(parts) as written:
-        logits = target_logits(model, tokens, target)
-    return written, logits
+        target_logits(model, tokens, target)
+    return written
 
 
 def _split(prompts: Prompts, batch_size: int, device: torch.device) -> Iterator[Prompts]:

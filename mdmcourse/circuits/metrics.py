@@ -49,6 +49,11 @@ def get_metric(metric: str | Metric) -> tuple[str, Metric]:
     return metric, METRICS[metric]
 
 
+def reads_clean(metric: Metric) -> bool:
+    """May it look at the clean run's logits? Of those that surely do not, that run can be saved."""
+    return metric not in (logit_diff, answer_logprob)
+
+
 def judge(metric: Metric, logits: Tensor, prompts: Prompts, clean: Tensor) -> Float[Tensor, " batch"]:
     """The metric of every prompt, in float32 at least. Raises InputError if the metric gives no tensor, another shape,
     or something that is no finite number."""
