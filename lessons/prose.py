@@ -6,6 +6,7 @@ should have understood, headings out of order.
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Iterator
@@ -15,9 +16,12 @@ from pathlib import Path
 
 import nbformat
 
+from mdmcourse.exercises.catalogue import exercises
+
 LESSONS = Path(__file__).parent
 LONGEST = 60  # words of one sentence
 MEAN = 22  # words of a sentence, over a lesson
+PACE = 110  # words a minute: half as fast as one reads a newspaper, for pictures, code and predictions take time too
 NEVER = (
     "obviously",
     "trivially",
@@ -40,10 +44,12 @@ class Prose:
     ----------
     sentences: without code, formulas, tables, headings and references.
     problems: what is wrong, each in a line.
+    minutes: of work: for reading, for the exercises, and for those that are optional.
     """
 
     sentences: list[str]
     problems: list[str]
+    minutes: tuple[int, int, int]
 
     @property
     def mean(self) -> float:
@@ -57,10 +63,17 @@ def read(path: Path) -> Prose:
     problems += [f"{len(s.split())} words: {s[:90]}..." for s in sentences if len(s.split()) > LONGEST]
     text = " ".join(sentences).lower()
     problems += [f"says {word!r}" for word in NEVER if word in text]
-    found = Prose(sentences, problems)
+    found = Prose(sentences, problems, work(path, sentences))
     if found.mean > MEAN:
         found.problems.append(f"sentences have {found.mean:.1f} words on average")
     return found
+
+
+def work(path: Path, sentences: list[str]) -> tuple[int, int, int]:
+    """Minutes for reading a lesson, for its exercises, and for those that are optional."""
+    own = [each for each in exercises().values() if each.lesson == path.name[:2]]
+    done, beyond = (sum(each.minutes for each in own if each.optional == optional) for optional in (False, True))
+    return math.ceil(sum(len(sentence.split()) for sentence in sentences) / PACE), done, beyond
 
 
 def plain(source: str) -> str:
@@ -113,7 +126,8 @@ def main() -> int:
         found = read(path)
         longest = max(len(sentence.split()) for sentence in found.sentences)
         print(
-            f"{path.stem:<45} {len(found.sentences):>4} sentences, {found.mean:.1f} words on average, {longest} at most"
+            f"{path.stem:<45} {len(found.sentences):>4} sentences, {found.mean:.1f} words on average, "
+            f"{longest} at most; " + "{} + {} minutes of work, {} optional".format(*found.minutes)
         )
         wrong += len(found.problems)
         for problem in found.problems:

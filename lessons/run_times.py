@@ -1,6 +1,6 @@
 """Run every lesson once and write how long that takes to book/run_times.md: python lessons/run_times.py [NUMBER ...]
 
-With numbers, only those lessons are run, and the rows of the others stay.
+With numbers, only those lessons are run, and the times of the others stay.
 
 Time on the clock depends on what else the machine does; the processor's time hardly does. Both stand in the table.
 """
@@ -17,16 +17,17 @@ from pathlib import Path
 
 import nbformat
 from execute import LESSONS, run
-
-from mdmcourse.exercises.catalogue import exercises
+from prose import PACE, read
 
 PAGE = LESSONS.parent / "book" / "run_times.md"
-HEAD = """# Run times
+HEAD = f"""# Run times
 
-Every lesson from its first cell to its last, with nothing filled in, by `python lessons/run_times.py`.
+Every lesson from its first cell to its last, with nothing filled in, by `python lessons/run_times.py`. *Reading* counts
+{PACE} words a minute, which leaves time for pictures, code and predictions; *exercises* and *optional* are the minutes
+that stand at the exercises. A lesson takes 90 minutes at most, without what is optional.
 
-| lesson | on the clock | processor | stored | exercises | of work for them |
-|---|---|---|---|---|---|
+| lesson | on the clock | processor | stored | reading | exercises | optional |
+|---|---|---|---|---|---|---|
 """
 
 
@@ -47,24 +48,21 @@ def main() -> None:
     parser.add_argument("numbers", nargs="*", help="for example 07 09")
     numbers = parser.parse_args().numbers
     table = PAGE.read_text(encoding="utf-8") if numbers else ""
-    kept = {row[3:5]: row for row in table.splitlines() if row.startswith("| [")}
+    kept = {
+        row[3:5]: [float(cell.strip(" s")) for cell in row.split("|")[2:4]]
+        for row in table.splitlines()
+        if row.startswith("| [")
+    }
     rows, clock, processor = [], 0.0, 0.0
     for path in sorted(LESSONS.glob("[0-9][0-9]_*.ipynb")):
         number = path.name[:2]
-        if number in kept and number not in numbers:
-            rows.append(kept[number])
-        else:
-            seconds, worked = measure(path)
-            own = [each for each in exercises().values() if each.lesson == number]
-            minutes = sum(each.minutes for each in own)
-            rows.append(
-                f"| [{number}](../lessons/{path.name}) | {seconds:.0f} s | {worked:.0f} s | "
-                f"{path.stat().st_size / 1e3:.0f} kB | {len(own)} | {minutes} min |"
-            )
-        cells = rows[-1].split("|")
-        clock, processor = clock + float(cells[2].strip(" s")), processor + float(cells[3].strip(" s"))
+        seconds, worked = measure(path) if number in numbers or number not in kept else kept[number]
+        size = f"{path.stat().st_size / 1e3:.0f} kB"
+        minutes = " | ".join(f"{each} min" for each in read(path).minutes)
+        rows.append(f"| [{number}](../lessons/{path.name}) | {seconds:.0f} s | {worked:.0f} s | {size} | {minutes} |")
+        clock, processor = clock + round(seconds), processor + round(worked)
         print(rows[-1], flush=True)
-    rows.append(f"| together | {clock / 60:.1f} min | {processor / 60:.1f} min | | | |")
+    rows.append(f"| together | {clock / 60:.1f} min | {processor / 60:.1f} min | | | | |")
     foot = f"\nOn {os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}.\n"
     PAGE.write_text(HEAD + "\n".join(rows) + "\n" + foot, encoding="utf-8")
 

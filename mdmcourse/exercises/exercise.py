@@ -53,6 +53,7 @@ class Exercise:
     reference: the course's own answer. Its name is that of the exercise.
     properties: in the order in which they are tested; the first that does not hold is told.
     hints: three, each more direct than the one before.
+    optional: beyond the hour and a half that a lesson takes.
     """
 
     lesson: str
@@ -62,6 +63,7 @@ class Exercise:
     reference: Answer
     properties: tuple[Property, ...]
     hints: tuple[str, str, str]
+    optional: bool = False
 
     @property
     def name(self) -> str:
@@ -163,7 +165,8 @@ def told(task: Exercise, verdict: Verdict) -> str:
         return f"✓ {task.name}: right. Your function is used from here on."
     stands = "The course's own answer stands in for it."
     if verdict.state == "to do":
-        return f'○ {task.name}: to do, about {task.minutes} minutes. {stands} Stuck? hint("{task.name}")'
+        what = "optional" if task.optional else "to do"
+        return f'○ {task.name}: {what}, about {task.minutes} minutes. {stands} Stuck? hint("{task.name}")'
     assert verdict.failed is not None
     lines = [f"✗ {task.name}: not yet. {stands}", f"  What does not hold: {verdict.failed.name}."]
     lines += [f"  Seen: {verdict.seen}.", f"  Likely: {verdict.failed.mistake}", f'  Stuck? hint("{task.name}")']

@@ -131,7 +131,7 @@ class Progress:
 
     Attributes
     ----------
-    rows: for each exercise lesson, name, task, state, attempts, hints, solution, minutes.
+    rows: for each exercise lesson, name, task, state, attempts, hints, solution, minutes, optional.
     answered: predictions and checks that were answered, and how many of them were right.
     """
 
@@ -140,7 +140,18 @@ class Progress:
 
     @property
     def done(self) -> int:
-        return sum(row["state"] == "right" for row in self.rows)
+        """How many of the exercises that are not optional are right."""
+        return sum(row["state"] == "right" for row in self.rows if not row["optional"])
+
+    @property
+    def counted(self) -> int:
+        """How many exercises are not optional."""
+        return sum(not row["optional"] for row in self.rows)
+
+    def __str__(self) -> str:
+        optional = [row["state"] == "right" for row in self.rows if row["optional"]]
+        beyond = f", and {sum(optional)} of {len(optional)} optional" if optional else ""
+        return f"{self.done} of {self.counted} exercises right{beyond}"
 
     def export(self, path: str | Path, learner: str = "") -> Path:
         """Write a table (CSV) that a teacher can collect. `learner` is put into its first column."""
@@ -154,9 +165,9 @@ class Progress:
         return path
 
     def __repr__(self) -> str:
-        lines = [f"{self.done} of {len(self.rows)} exercises right  [{bar(self.done, len(self.rows))}]"]
+        lines = [f"{self}  [{bar(self.done, self.counted)}]"]
         for row in self.rows:
-            line = f"  {row['lesson']}  {MARK[row['state']]} {row['name']:<28} {row['minutes']:>3} min  {_helped(row)}"
+            line = f"  {row['lesson']}  {MARK[row['state']]} {row['name']:<28} {row['minutes']:>3} min  {_noted(row)}"
             lines.append(line.rstrip())
         lines += [
             f"  {kind}: {count} answered, {right} as it turned out" for kind, (count, right) in self.answered.items()
@@ -164,23 +175,23 @@ class Progress:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        share = 100 * self.done / max(1, len(self.rows))
+        share = 100 * self.done / max(1, self.counted)
         rows = "".join(
             "<tr>"
             + "".join(
                 f"<td>{html.escape(str(cell))}</td>"
-                for cell in (row["lesson"], MARK[row["state"]], row["name"], row["task"], row["minutes"], _helped(row))
+                for cell in (row["lesson"], MARK[row["state"]], row["name"], row["task"], row["minutes"], _noted(row))
             )
             + "</tr>"
             for row in self.rows
         )
-        head = "".join(f'<th scope="col">{name}</th>' for name in ("lesson", "", "exercise", "task", "minutes", "help"))
+        head = "".join(f'<th scope="col">{name}</th>' for name in ("lesson", "", "exercise", "task", "minutes", ""))
         counted = "".join(
             f"<p>{html.escape(kind)}: {count} answered, {right} as it turned out</p>"
             for kind, (count, right) in self.answered.items()
         )
         return (
-            f"<p><strong>{self.done} of {len(self.rows)} exercises right</strong></p>"
+            f"<p><strong>{self}</strong></p>"
             f'<div role="img" aria-label="{share:.0f} percent" style="background:#d5d8dc;border-radius:4px;width:20em">'
             f'<div style="background:#0072B2;border-radius:4px;height:0.7em;width:{share:.0f}%"></div></div>'
             f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{counted}"
@@ -203,7 +214,13 @@ def progress(lesson: str | None = None) -> Progress:
         )
     blank = {"state": "to do", "attempts": 0, "hints": 0, "solution": 0}
     rows = tuple(
-        {"lesson": each.lesson, "name": each.name, "task": each.task, "minutes": each.minutes}
+        {
+            "lesson": each.lesson,
+            "name": each.name,
+            "task": each.task,
+            "minutes": each.minutes,
+            "optional": each.optional,
+        }
         | {**blank, **found.get("exercises", {}).get(each.name, {})}
         for each in chosen
     )
@@ -220,8 +237,10 @@ def bar(done: int, total: int, width: int = 20) -> str:
     return "█" * filled + "·" * (width - filled)
 
 
-def _helped(row: dict[str, Any]) -> str:
-    parts = [f"{row['hints']} hint{'s' * (row['hints'] > 1)}"] if row["hints"] else []
+def _noted(row: dict[str, Any]) -> str:
+    """Whether it is optional, and what help was taken."""
+    parts = ["optional"] * row["optional"]
+    parts += [f"{row['hints']} hint{'s' * (row['hints'] > 1)}"] if row["hints"] else []
     return ", ".join(parts + ["solution"] * bool(row["solution"]))
 
 

@@ -51,6 +51,14 @@ def test_what_is_not_attempted_is_to_do_and_the_course_goes_on(capsys: pytest.Ca
     assert progress("02").rows[0]["attempts"] == 0
 
 
+def test_what_is_optional_is_said_to_be(capsys: pytest.CaptureFixture[str]):
+    @exercise
+    def bound_by_count(*anything: Any) -> Any:
+        raise NotImplementedError
+
+    assert capsys.readouterr().out.startswith("○ bound_by_count: optional, about 15 minutes.")
+
+
 def test_a_wrong_answer_is_told_what_does_not_hold_and_why(capsys: pytest.CaptureFixture[str]):
     @exercise
     def forward_mask(x: Any, t: Any, mask_id: int) -> Any:

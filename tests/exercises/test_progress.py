@@ -26,7 +26,10 @@ def test_it_begins_empty_and_lists_every_exercise(progress_path: Path):
     assert not progress_path.exists()
     assert found.done == 0
     assert [row["name"] for row in found.rows] == list(exercises())
-    assert f"0 of {len(exercises())} exercises right" in repr(found)
+    optional = [each for each in exercises().values() if each.optional]
+    counted = len(exercises()) - len(optional)
+    assert f"0 of {counted} exercises right, and 0 of {len(optional)} optional" in repr(found)
+    assert f"0 of {counted} exercises right" in found._repr_html_()
     assert "<table>" in found._repr_html_()
 
 
@@ -41,6 +44,19 @@ def test_it_counts_what_was_done_and_helped_with():
     assert found.done == 1
     assert (rows["bound_sample"]["state"], rows["bound_sample"]["attempts"]) == ("wrong", 1)
     assert "2 hints, solution" in repr(found)
+
+
+def test_what_is_optional_is_counted_apart():
+    optional = next(each for each in exercises().values() if each.optional)
+    before = progress(optional.lesson)
+    assert before.counted == sum(not row["optional"] for row in before.rows) < len(before.rows)
+    record(optional, Verdict("right"))
+    after = progress(optional.lesson)
+    assert (after.done, after.counted) == (before.done, before.counted)
+    assert "and 1 of 1 optional" in str(after)
+    assert [line.rstrip().endswith("optional") for line in repr(after).splitlines()[1:]] == [
+        row["optional"] for row in after.rows
+    ]
 
 
 def test_a_teacher_gets_a_table(tmp_path: Path):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import math
+import re
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+
+from mdmcourse.exercises.catalogue import exercises
 
 ROOT = Path(__file__).parents[2]
 LESSONS = sorted((ROOT / "lessons").glob("[0-9][0-9]_*.ipynb"))
@@ -48,6 +52,30 @@ def test_what_is_wrong_is_seen(prose, tmp_path: Path, source: str, problem: str 
     nbformat.write(notebook, tmp_path / "99_x.ipynb")
     told = " ".join(prose.read(tmp_path / "99_x.ipynb").problems)
     assert (problem in told) if problem else not told
+
+
+@pytest.mark.parametrize("path", LESSONS[1:], ids=lambda path: path.stem)
+def test_a_lesson_takes_an_hour_and_a_half_at_most_and_says_so(prose, path: Path):
+    reading, done, beyond = prose.read(path).minutes
+    assert reading + done <= 90
+    title = nbformat.read(path, as_version=4).cells[0].source
+    assert f"\nAbout {5 * math.ceil((reading + done) / 5)} minutes of work" in title
+    assert (f", and {beyond} more for the" in title) == (beyond > 0)
+
+
+@pytest.mark.parametrize("path", LESSONS[1:], ids=lambda path: path.stem)
+def test_the_heading_of_an_exercise_says_how_long_and_how_hard_it_is(path: Path):
+    heading, found = "", {}
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            heading = next(iter(re.findall(r"^### Exercise .*$", cell.source, re.MULTILINE)), heading)
+        elif name := re.search(r"@exercise\ndef (\w+)", cell.source):
+            found[name[1]] = heading
+    own = [each for each in exercises().values() if each.lesson == path.name[:2]]
+    assert list(found) == [each.name for each in own]
+    for number, each in enumerate(own, start=1):
+        difficulty = ("easy", "medium", "hard")[each.difficulty - 1] + ", optional" * each.optional
+        assert re.fullmatch(rf"### Exercise {number}: .+ \({each.minutes} minutes, {difficulty}\)", found[each.name])
 
 
 def test_every_lesson_stands_in_the_table_of_run_times():

@@ -202,6 +202,7 @@ CKA_WITHOUT_GIANTS = Exercise(
     lesson="12",
     task="compare two representations without the tokens that would decide alone",
     minutes=12,
+    optional=True,
     difficulty=3,
     reference=answers.cka_without_giants,
     properties=(

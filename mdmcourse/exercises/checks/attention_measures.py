@@ -254,6 +254,7 @@ ROW_CHANGE = Exercise(
     lesson="07",
     task="a measure of how much attention moved that new queries cannot fool",
     minutes=15,
+    optional=True,
     difficulty=3,
     reference=answers.row_change,
     properties=(

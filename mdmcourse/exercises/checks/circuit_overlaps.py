@@ -68,6 +68,7 @@ CHANCE_JACCARD = Exercise(
     lesson="10",
     task="the overlap that two random choices of edges have",
     minutes=12,
+    optional=True,
     difficulty=2,
     reference=answers.chance_jaccard,
     properties=(

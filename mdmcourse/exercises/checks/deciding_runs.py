@@ -101,6 +101,7 @@ DECIDING_RUNS = Exercise(
     lesson="08",
     task="the patched runs that decide a claim about three components",
     minutes=12,
+    optional=True,
     difficulty=3,
     reference=answers.deciding_runs,
     properties=(

@@ -135,6 +135,7 @@ EDGES_NEEDED = Exercise(
     lesson="11",
     task="how many edges it takes for a circuit to do the work",
     minutes=12,
+    optional=True,
     difficulty=2,
     reference=answers.edges_needed,
     properties=(

@@ -98,6 +98,7 @@ FAIR_RUNS = Exercise(
     lesson="03",
     task="design a fair comparison: the settings of all runs",
     minutes=15,
+    optional=True,
     difficulty=2,
     reference=answers.fair_runs,
     properties=(

@@ -290,6 +290,7 @@ FORCED_AND_FREE = Exercise(
     lesson="01",
     task="accuracy with the right tokens in view, and with the model's own",
     minutes=15,
+    optional=True,
     difficulty=3,
     reference=answers.forced_and_free,
     properties=(

@@ -228,6 +228,7 @@ BOUND_BY_COUNT = Exercise(
     lesson="02",
     task="the bound without noise levels: from the mean loss at each number of masks",
     minutes=15,
+    optional=True,
     difficulty=3,
     reference=answers.bound_by_count,
     properties=(

@@ -314,6 +314,7 @@ CONTROL_CIRCUIT = Exercise(
     lesson="09",
     task="design a random circuit that a found one has to beat",
     minutes=15,
+    optional=True,
     difficulty=3,
     reference=answers.control_circuit,
     properties=(

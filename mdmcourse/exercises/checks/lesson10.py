@@ -206,6 +206,7 @@ FAITHFULNESS_IN_HOST = Exercise(
     lesson="10",
     task="the faithfulness of a circuit in a model that it was not found in",
     minutes=8,
+    optional=True,
     difficulty=1,
     reference=answers.faithfulness_in_host,
     properties=(

@@ -239,6 +239,7 @@ DETECTABLE = Exercise(
     lesson="13",
     task="the difference that so many ARMs would show in four studies out of five",
     minutes=12,
+    optional=True,
     difficulty=2,
     reference=answers.detectable,
     properties=(

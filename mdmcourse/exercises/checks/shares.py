@@ -352,6 +352,7 @@ PROMPTS_NEEDED = Exercise(
     lesson="06",
     task="how many prompts are needed to see a difference",
     minutes=15,
+    optional=True,
     difficulty=3,
     reference=answers.prompts_needed,
     properties=(

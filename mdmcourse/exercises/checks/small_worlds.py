@@ -310,6 +310,7 @@ CHOOSE_NOW = Exercise(
     lesson="04",
     task="a sampler of your own: which masks to write now, with so many passes left",
     minutes=20,
+    optional=True,
     difficulty=3,
     reference=answers.choose_now,
     properties=(
