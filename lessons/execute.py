@@ -2,7 +2,8 @@
 
 A lesson remembers, in its metadata, the checksum of the code that its outputs came from. Ids of cells are kept; widget
 state is stored, so that the book can show live widgets without a kernel. With the state a widget's script and style are
-stored: where these have changed since, they are renewed in lessons that need not be executed again.
+stored: where these have changed since, they are renewed in lessons that need not be executed again; and so is what is
+said of exercises that nobody did.
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ import argparse
 import hashlib
 import importlib
 import os
+import re
 import tempfile
 import time
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+
+from mdmcourse.exercises.catalogue import find
+from mdmcourse.exercises.exercise import Verdict, told
+from mdmcourse.exercises.progress import progress
 
 LESSONS = Path(__file__).parent
 STATE = "application/vnd.jupyter.widget-state+json"
@@ -78,6 +84,27 @@ def renew_scripts(notebook: nbformat.NotebookNode) -> bool:
     return changed
 
 
+def renew_exercises(notebook: nbformat.NotebookNode) -> bool:
+    """Let stored outputs say of exercises that nobody did what the package says now. Returns whether any said else."""
+    changed = False
+    with tempfile.TemporaryDirectory() as nobody:
+        os.environ["MDMCOURSE_PROGRESS"] = str(Path(nobody) / "progress.json")
+        for cell in notebook.cells:
+            if cell.cell_type != "code":
+                continue
+            if name := re.search(r"^@exercise\ndef (\w+)", cell.source, re.MULTILINE):
+                now = nbformat.v4.new_output("stream", name="stdout", text=told(find(name[1]), Verdict("to do")) + "\n")
+            elif lesson := re.fullmatch(r'progress\("(\d\d)"\)', cell.source):
+                of = progress(lesson[1])
+                data = {"text/html": of._repr_html_(), "text/plain": repr(of)}
+                now = nbformat.v4.new_output("execute_result", data, execution_count=cell.execution_count)
+            else:
+                continue
+            changed |= cell.outputs != [now]
+            cell.outputs = [now]
+    return changed
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--all", action="store_true", help="also lessons whose code did not change")
@@ -87,9 +114,9 @@ def main() -> None:
         notebook = nbformat.read(path, as_version=4)
         if options.all or options.lesson or stored(notebook) != checksum(notebook):
             print(f"{path.name}: {execute(path):.0f} s, {path.stat().st_size / 1e3:.0f} kB", flush=True)
-        elif renew_scripts(notebook):
+        elif renew_scripts(notebook) | renew_exercises(notebook):
             nbformat.write(notebook, path)
-            print(f"{path.name}: unchanged, but for the scripts of its widgets")
+            print(f"{path.name}: unchanged, but for the scripts of its widgets, or what is said of exercises")
         else:
             print(f"{path.name}: unchanged")
 

@@ -11,6 +11,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from mdmcourse.exercises.catalogue import find
+from mdmcourse.exercises.exercise import Verdict, told
+from mdmcourse.exercises.progress import progress
+
 ROOT = Path(__file__).parents[2]
 LESSONS = sorted((ROOT / "lessons").glob("[0-9][0-9]_*.ipynb"))
 
@@ -77,6 +81,17 @@ def test_stored_widgets_have_the_scripts_of_today(lesson: nbformat.NotebookNode)
             widget = getattr(importlib.import_module(module), kind)
             same = [each["state"][what] == str(getattr(widget, what)) for what in ("_esm", "_css")]
             assert all(same), f"{name}: run `make lessons`"
+
+
+def test_stored_exercises_are_to_do_and_say_what_is_said_today(
+    lesson: nbformat.NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MDMCOURSE_PROGRESS", str(tmp_path / "progress.json"))
+    for cell in code_cells(lesson):
+        if name := re.search(r"^@exercise\ndef (\w+)", cell.source, re.MULTILINE):
+            assert [output.text for output in cell.outputs] == [told(find(name[1]), Verdict("to do")) + "\n"]
+        elif number := re.fullmatch(r'progress\("(\d\d)"\)', cell.source):
+            assert [output.data["text/plain"] for output in cell.outputs] == [repr(progress(number[1]))]
 
 
 def test_nothing_of_the_machine_that_ran_it_is_stored(lesson: nbformat.NotebookNode):
