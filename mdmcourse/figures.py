@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -197,11 +198,17 @@ EDGE_STYLES: tuple[tuple[str, Any], ...] = (
 
 
 def layered_circuits(
-    graph: Mapping[str, Any], task: Mapping[str, Any], kinds: ArrayLike, k: int, models: Sequence[str]
+    graph: Mapping[str, Any],
+    task: Mapping[str, Any],
+    kinds: ArrayLike,
+    k: int,
+    models: Sequence[str],
+    measured: Sequence[str] = (),
 ) -> Figure:
     """The still form of `CircuitViewer`: the circuits of `k` edges of two models on one graph, with layer profiles.
 
     graph, task: from the widget's state. kinds: of each edge of the task 0 kept, 1 lost, 2 new, -1 in neither circuit.
+    measured: what was measured near `k` edges, in sentences that stand below.
     """
     size = (4.2 + 0.72 * min(graph["heads"] + 1, 16), 1.2 + 0.46 * min(graph["layers"] + 2, 26))
     figure, (axis, sent, read) = plt.subplots(
@@ -231,7 +238,11 @@ def layered_circuits(
         [f"kept {kept}", f"lost {lost}: only {one}", f"new {new}: only {two}"],
         loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=3, fontsize=9, columnspacing=1.2,
     )  # fmt: skip
-    for text in legend.get_texts():
+    texts = legend.get_texts()
+    if measured:
+        wrapped = "\n".join(line for each in measured for line in textwrap.wrap(each, int(13 * size[0])))
+        texts.append(figure.supxlabel(wrapped, x=0.02, ha="left", fontsize=9))
+    for text in texts:
         text.set_parse_math(False)
     return shown_once(figure)
 

@@ -144,6 +144,25 @@ def test_text_stays_text(title: str, tmp_path):
     assert (tmp_path / "figure.png").stat().st_size > 1000
 
 
+def test_its_still_forms_say_what_was_measured_near_its_size(tmp_path):
+    models = {"ARM": ONE, "MDM": TWO}
+    viewer = CircuitViewer(models, COMPARISON, {"ARM": curve([5, 40]), "MDM": curve([10, 50])}, k=18)
+    low, high = COMPARISON.overlap[1, 1:].tolist()
+    assert viewer._measured() == [
+        f"made up: Measured at K = 20: overlap {COMPARISON.overlap[1, 0]:.2f} [{low:.2f}, {high:.2f}]; between halves "
+        f"of the prompts {COMPARISON.overlap_of_halves[1]:.2f}, ceilings {COMPARISON.ceiling_one[1]:.2f} (ARM) and "
+        f"{COMPARISON.ceiling_two[1]:.2f} (MDM); chance {COMPARISON.chance[1]:.2f}.",
+        "made up: Faithfulness, nearest size measured: ARM 1.00 (at 40 edges), MDM 0.00 (at 10 edges).",
+    ]
+    for line in viewer._measured():
+        assert line in viewer.as_text()
+        assert line in viewer.as_html()
+    below = viewer.figure()._supxlabel.get_text().replace("\n", " ")
+    assert below == " ".join(line.removeprefix("made up: ") for line in viewer._measured())
+    viewer.figure().savefig(tmp_path / "figure.png")
+    assert CircuitViewer(models, k=18).figure()._supxlabel is None
+
+
 def test_no_text_enters_the_page_as_html():
     assert "innerHTML" not in CircuitViewer._esm
     assert "insertAdjacentHTML" not in CircuitViewer._esm

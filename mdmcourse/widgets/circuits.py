@@ -11,7 +11,7 @@ import traitlets
 from mdmcourse.errors import InputError
 from mdmcourse.widgets.base import CourseWidget, html_table, script, style
 from mdmcourse.widgets.circuits_roles import roles_by_task
-from mdmcourse.widgets.circuits_state import counts, kinds, layout, task_state
+from mdmcourse.widgets.circuits_state import counts, kinds, layout, measured_near, task_state
 from mdmcourse.widgets.data import array
 from mdmcourse.widgets.packing import unpacked
 from mdmcourse.widgets.words import titled_as
@@ -115,10 +115,12 @@ class CircuitViewer(CourseWidget):
         _check_titles("task", {task: None}, {state["title"]: state for state in self.tasks})
         with course_style():
             state = unpacked(next(state for state in self.tasks if state["title"] == task))
-            return layered_circuits(unpacked(self.graph), state, kinds(state, k), k, self.models)
+            near = measured_near(state, self.models, k)
+            return layered_circuits(unpacked(self.graph), state, kinds(state, k), k, self.models, near)
 
     def as_text(self) -> str:
-        """How many edges the circuits share at several sizes, the strongest edges of each, and the roles given."""
+        """How many edges the circuits share at several sizes, what was measured near the size that is shown, the
+        strongest edges of each, and the roles given."""
         lines = [f"{'task':<16} {'K':>5} {'kept':>5} {'lost':>5} {'new':>5}  Jaccard"]
         lines += [
             f"{task:<16} {k:>5} {kept:>5} {lost:>5} {new:>5}  {jaccard}"
@@ -127,6 +129,7 @@ class CircuitViewer(CourseWidget):
         return "\n".join(
             [
                 *lines,
+                *self._measured(),
                 *self._strongest(),
                 *(f"{task}, {model}, {node}: {text}" for task, model, node, text in self._roles()),
             ]
@@ -134,15 +137,21 @@ class CircuitViewer(CourseWidget):
 
     def as_html(self) -> str:
         """The same as tables."""
+        measured = self._measured()
+        near = html_table(["measured"], [[line] for line in measured]) if measured else ""
         edges = html_table(["strongest edges"], [[line] for line in self._strongest()])
         roles = self._roles()
         said = html_table(["task", "model", "node", "role"], roles) if roles else ""
-        return html_table(HEADER, self._rows()) + edges + said
+        return html_table(HEADER, self._rows()) + near + edges + said
 
     def _rows(self) -> list[tuple[str, int, int, int, int, str]]:
         sizes = sorted({min(size, self._most) for size in SIZES})
         rows = [(task["title"], k, *counts(task, k)) for task in map(unpacked, self.tasks) for k in sizes]
         return [(*row[:-1], f"{row[-1]:.2f}") for row in rows]
+
+    def _measured(self) -> list[str]:
+        """What comparisons and faithfulness curves say near the size that is shown."""
+        return [f"{task['title']}: {line}" for task in self.tasks for line in measured_near(task, self.models, self.k)]
 
     def _strongest(self, n: int = 5) -> list[str]:
         """A line for each task and model: its `n` strongest edges and their scores."""

@@ -117,6 +117,36 @@ def measured(comparison: Comparison) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def measured_near(task: Mapping[str, Any], models: Sequence[str], k: int) -> list[str]:
+    """What was measured at or near `k` edges: two sentences, each only if there is something to say."""
+    lines = []
+    if found := task["comparison"]:
+        at = nearest(found["ks"], k)
+        low, high = found["low"][at], found["high"][at]
+        interval = "" if low is None else f" [{low:.2f}, {high:.2f}]"
+        pairs = zip(found["ceilings"], models, strict=True)
+        ceilings = " and ".join(f"{ceiling[at]:.2f} ({model})" for ceiling, model in pairs)
+        lines.append(
+            f"Measured at K = {found['ks'][at]}: overlap {found['overlap'][at]:.2f}{interval}; between halves of the "
+            f"prompts {found['halves'][at]:.2f}, ceilings {ceilings}; chance {found['chance'][at]:.2f}."
+        )
+    curves = []
+    for curve, model in zip(task["faithfulness"], models, strict=True):
+        if curve:
+            at = nearest(curve["asked"], k)
+            value = curve["values"][at]
+            shown = "not a number" if value is None else f"{value:.2f}"
+            curves.append(f"{model} {shown} (at {curve['asked'][at]} edges)")
+    if curves:
+        lines.append(f"Faithfulness, nearest size measured: {', '.join(curves)}.")
+    return lines
+
+
+def nearest(sizes: Sequence[int], k: int) -> int:
+    """The place of the size that is nearest to `k` on a logarithmic scale."""
+    return int(np.argmin(np.abs(np.log(np.maximum(sizes, 0.5) / k))))
+
+
 def kinds(task: Mapping[str, Any], k: int) -> NDArray[Any]:
     """Of each edge of an unpacked task: 0 kept (in the top k of both), 1 lost (the first's only), 2 new, -1 neither."""
     one, two = (np.isin(np.arange(len(task["edges"])), order[:k]) for order in task["order"])
