@@ -66,6 +66,11 @@ def test_no_prompts_are_refused(instrument: Callable) -> None:
     assert_refused(instrument, ARM(tiny_decoder("llama")), PROMPTS.select(slice(0, 0)), seen="no prompts")
 
 
+def test_a_bare_decoder_is_refused(instrument: Callable) -> None:
+    error = assert_refused(instrument, tiny_decoder("llama"), PROMPTS, seen="LlamaForCausalLM")
+    assert "ARM(decoder.eval(), tokenizer)" in error.do
+
+
 # Metrics
 
 

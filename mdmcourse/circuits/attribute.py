@@ -23,7 +23,7 @@ from mdmcourse.circuits.processes import wait_for_all, which_process
 from mdmcourse.circuits.quadrature import Rule
 from mdmcourse.circuits.scores import Scores
 from mdmcourse.errors import CheckpointError, InputError
-from mdmcourse.models.reading import LanguageModel
+from mdmcourse.models.reading import LanguageModel, need_model
 from mdmcourse.storage import read_tensors, write_tensors
 from mdmcourse.tasks.task import Prompts
 
@@ -71,6 +71,7 @@ def attribute(
     does not exist, and CheckpointError if `save_to` holds the result of something else, is damaged, or cannot be
     written.
     """
+    need_model(model)
     settings = Settings(method, steps, rule, metric, readers, positions)
     if not len(prompts):
         raise InputError("There are no prompts.", "A mean over nothing is no number.", "Give at least one prompt.")

@@ -20,7 +20,7 @@ from mdmcourse.circuits.intervention import Ablation, mean, rerouted, zeros
 from mdmcourse.circuits.metrics import Metric, get_metric, judge, reads_clean
 from mdmcourse.circuits.scores import Scores
 from mdmcourse.errors import InputError
-from mdmcourse.models.reading import LanguageModel
+from mdmcourse.models.reading import LanguageModel, need_model
 from mdmcourse.storage import Saved
 from mdmcourse.tasks.task import Prompts
 
@@ -66,6 +66,7 @@ def run_circuits(
 ) -> Float[Tensor, "circuit prompt"]:
     """`run_circuit` for several circuits of one shape: the corrupted run, and the clean one if the
     metric looks at it, are made only once."""
+    need_model(model)
     if ablation not in get_args(Ablation):
         raise InputError(
             f"ablation={ablation!r}.",

@@ -24,7 +24,7 @@ from mdmcourse.circuits.adapter import Anatomy, anatomy
 from mdmcourse.circuits.capture import after, before, before_block, target_logits
 from mdmcourse.circuits.metrics import Metric, get_metric, judge
 from mdmcourse.errors import InputError
-from mdmcourse.models.reading import LanguageModel
+from mdmcourse.models.reading import LanguageModel, need_model
 from mdmcourse.storage import Saved
 from mdmcourse.tasks.task import Prompts
 
@@ -125,6 +125,7 @@ def activation_patching(
     Raises InputError for a decoder of an unknown family, no prompts, or a setting that does not exist, and
     UnknownNameError for a metric that does not.
     """
+    need_model(model)
     _check(prompts, what, direction, batch_size)
     metric_name, judged = get_metric(metric)
     parts = anatomy(model.decoder)

@@ -362,3 +362,13 @@ class MDM(LanguageModel):
     def _forbid(self, logits: Tensor) -> Tensor:
         logits[..., self.mask_id] = torch.finfo(logits.dtype).min
         return logits
+
+
+def need_model(given: object) -> None:
+    """Raise InputError for what is neither an ARM nor an MDM: a bare decoder, for instance."""
+    if not isinstance(given, LanguageModel):
+        raise InputError(
+            f"A {type(given).__name__} was given for the model.",
+            "Whether its attention is causal, and which logits score which token, only an ARM or an MDM says.",
+            "Wrap it: ARM(decoder.eval(), tokenizer), or MDM(decoder.eval(), tokenizer, mask_id=...).",
+        )
