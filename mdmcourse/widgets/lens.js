@@ -111,7 +111,8 @@ function render({ model, el }) {
   const redraw = oncePerFrame(draw);
   const changed = () => {
     if (colours) redraw();
-    announce(models.map((one, each) => `${one.title}, ${inWords(each, ...cell())}`).join(". "));
+    const by = index() ? `By ${model.get("measure")}: ` : "";
+    announce(by + models.map((one, each) => `${one.title}, ${inWords(each, ...cell())}`).join(". "));
   };
   const events = "change:layer change:pos change:followed change:measure";
   model.on(events, changed);

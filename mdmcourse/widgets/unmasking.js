@@ -92,7 +92,12 @@ function render({ model, el }) {
   const announce = announcer(root);
 
   // Arrow keys move over the tokens as they are seen: where a line runs from right to left, so do they.
+  // Escape lets go of the one that is told about.
   function walk(event, run, position) {
+    if (event.key === "Escape") {
+      pinned = false;
+      redraw();
+    }
     const forward = rows[run].line.dir === "rtl" ? -1 : 1;
     const length = rows[run].tokens.length;
     const goal = {

@@ -179,6 +179,9 @@ def test_a_player_plays_and_stops_by_itself(visit: Visit, site: str) -> None:
     settle(page)
     assert "hidden again in step 3" in one.locator(".mdm-about").inner_text()
     assert "It thought of" in one.locator(".mdm-about").inner_text()
+    page.keyboard.press("Escape")
+    settle(page)
+    assert "Point at a token" in one.locator(".mdm-about").inner_text()
     slider = one.locator("input[type=range]")
     slider.press("Home")
     for _ in range(3):
@@ -186,4 +189,14 @@ def test_a_player_plays_and_stops_by_itself(visit: Visit, site: str) -> None:
     settle(page)
     assert "mdm-again" in (tokens.nth(2).get_attribute("class") or "")
     screenshot(page, "widgets-unmasking")
+    visit.check()
+
+
+def test_the_measure_that_is_chosen_is_said(visit: Visit, site: str) -> None:
+    page, (one, _) = drawn(visit, f"{site}/lens.html", 2)
+    one.locator("select").select_option(index=1)
+    for measure in ("rank", "probability"):
+        one.get_by_role("radio", name=measure).click()
+        said = f"widget => widget.querySelector('[aria-live]').textContent.startsWith('By {measure}: ')"
+        page.wait_for_function(said, arg=one.element_handle())
     visit.check()
