@@ -224,7 +224,7 @@ def layered_circuits(
         column.set(title=name, xlabel="of |score|", xticks=[])
         column.spines[:].set_visible(False)
         column.tick_params(length=0, labelleft=False)
-    title = f"{short_word(task['title'], 24)}: {kept} of {k} edges kept, Jaccard {kept / (2 * k - kept):.2f}"
+    title = f"{short_word(task['title'], 24)}: {kept} of {k} edges kept, overlap {kept / (2 * k - kept):.2f}"
     axis.set_title(title, parse_math=False)
     axis.set_xticks(range(graph["heads"] + 1), [*(f"h{head}" for head in range(graph["heads"])), "MLP"])
     layers = [f"layer {layer}" for layer in range(graph["layers"])]

@@ -122,7 +122,7 @@ function render({ model, el }) {
 
   function inWords(k) {
     const { kept, lost, new: fresh, jaccard } = scene.count(k);
-    return `${kept} of ${k} edges are kept, ${lost} lost, ${fresh} new: Jaccard ${jaccard.toFixed(2)}.`;
+    return `${kept} of ${k} edges are kept, ${lost} lost, ${fresh} new: overlap ${jaccard.toFixed(2)}.`;
   }
 
   function clampedK() {

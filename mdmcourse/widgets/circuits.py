@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mdmcourse.circuits import Comparison, Faithfulness, Scores
 
 SIZES = (10, 20, 50, 100, 200, 400)  # of circuits, in the fallback's table
-HEADER = ("task", "K", "kept", "lost", "new", "Jaccard")
+HEADER = ("task", "K", "kept", "lost", "new", "overlap")
 
 
 class CircuitViewer(CourseWidget):
@@ -121,7 +121,7 @@ class CircuitViewer(CourseWidget):
     def as_text(self) -> str:
         """How many edges the circuits share at several sizes, what was measured near the size that is shown, the
         strongest edges of each, and the roles given."""
-        lines = [f"{'task':<16} {'K':>5} {'kept':>5} {'lost':>5} {'new':>5}  Jaccard"]
+        lines = [f"{'task':<16} {'K':>5} {'kept':>5} {'lost':>5} {'new':>5}  overlap"]
         lines += [
             f"{task:<16} {k:>5} {kept:>5} {lost:>5} {new:>5}  {jaccard}"
             for task, k, kept, lost, new, jaccard in self._rows()
