@@ -32,9 +32,9 @@ FIGURES = {
 
 
 def plans() -> list[StudyPlan]:
-    """Those that have been run."""
+    """Those that have been run, those with most findings first."""
     known = (load_plan(file.stem) for file in sorted((data_dir() / "studies").glob("*.toml")))
-    return [plan for plan in known if results_file(plan.name).exists()]
+    return sorted((plan for plan in known if results_file(plan.name).exists()), key=lambda plan: -len(plan.findings))
 
 
 def page(plan: StudyPlan) -> str:
