@@ -26,7 +26,7 @@ from mdmcourse.circuits.adapter import Anatomy, anatomy, frozen
 from mdmcourse.circuits.capture import Written, one_key_per_query_head, recording, target_logits
 from mdmcourse.circuits.gradients import Group, ReaderGradients, contract, groups, written_by
 from mdmcourse.circuits.graph import Graph, Readers
-from mdmcourse.circuits.intervention import rerouted
+from mdmcourse.circuits.intervention import Remembered, block_outputs, rerouted
 from mdmcourse.circuits.metrics import Metric, get_metric, judge
 from mdmcourse.circuits.quadrature import Rule, quadrature
 from mdmcourse.errors import InputError
@@ -104,16 +104,18 @@ def attribute_batch(model: LanguageModel, prompts: Prompts, settings: Settings) 
         with torch.no_grad():
             with recording(parts) as corrupted:
                 corrupted_logits = target_logits(model, prompts.corrupted, prompts.target)
-            with recording(parts) as clean:
+            kept = parts.layers if settings.method == "exact" else ()
+            with recording(parts) as clean, block_outputs(kept) as outputs:
                 clean_logits = target_logits(model, prompts.clean, prompts.target)
             values = [judge(metric, logits, prompts, clean_logits) for logits in (clean_logits, corrupted_logits)]
         difference = clean.minus(corrupted)
-        del clean  # each run holds as much as the difference
+        remembered = Remembered(outputs, clean) if settings.method == "exact" else None
+        del clean, outputs  # each run holds as much as the difference
         if settings.method in ("eap", "eap-ig"):
             corrupted.heads, corrupted.mlps = [], []
         batch = _Batch(model, parts, graph, prompts, metric, corrupted, difference, clean_logits)
-        if settings.method == "exact":
-            scores = batch.one_edge_at_a_time(values[0])
+        if remembered is not None:
+            scores = batch.one_edge_at_a_time(values[0], remembered)
         elif settings.method == "eap-ig-activations":
             scores = batch.empty(settings.positions)
             for group in groups(graph):
@@ -172,13 +174,15 @@ class _Batch:
         for part, values in gradients.parts():
             contract(self.graph, self.parts, self.difference, part, values, chosen, scores)
 
-    def one_edge_at_a_time(self, clean_value: Float[Tensor, " batch"]) -> Float[Tensor, "batch source reader"]:
-        """What the metric loses when one edge carries the corrupted value."""
+    def one_edge_at_a_time(
+        self, clean_value: Float[Tensor, " batch"], clean: Remembered
+    ) -> Float[Tensor, "batch source reader"]:
+        """What the metric loses when one edge carries the corrupted value. What comes before its reader is clean."""
         scores = self.empty(positions=False)
         for row, column in self.graph.exists.nonzero().tolist():
             removed = torch.zeros_like(self.graph.exists)
             removed[row, column] = True
-            with torch.no_grad(), rerouted(self.parts, self.graph, removed, self.corrupted):
+            with torch.no_grad(), rerouted(self.parts, self.graph, removed, self.corrupted, clean):
                 logits = target_logits(self.model, self.prompts.clean, self.prompts.target)
                 patched = judge(self.metric, logits, self.prompts, self.clean_logits)
             scores[:, row, column] = (clean_value - patched).cpu()

@@ -7,16 +7,17 @@ corrupted run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mdmcourse.circuits.adapter import Anatomy, normed
+from mdmcourse.circuits.adapter import Anatomy, Layer, normed
 from mdmcourse.circuits.capture import Written, after, before, before_block, head_outputs
 from mdmcourse.circuits.graph import Graph
 
@@ -26,21 +27,66 @@ Ablation = Literal["counterfactual", "zero", "mean", "mean-position"]
 separately."""
 
 
+@dataclass
+class Remembered:
+    """A run without any removed edge, from which runs on the same tokens can go on.
+
+    Attributes
+    ----------
+    outputs: of each layer's block, as it returned them.
+    written: what every source wrote.
+    """
+
+    outputs: list[Any]
+    written: Written
+
+
+@contextmanager
+def block_outputs(layers: Sequence[Layer]) -> Iterator[list[Any]]:
+    """Keeps what the blocks of these layers return in the next forward pass."""
+    with ExitStack() as stack:
+        outputs: list[Any] = []
+        for layer in layers:
+            stack.callback(after(layer.block, outputs.append).remove)
+        yield outputs
+
+
+@contextmanager
+def _not_computed(layers: Sequence[Layer], outputs: Sequence[Any]) -> Iterator[None]:
+    """In the forward passes of the block, these layers return their outputs without computing anything."""
+    with ExitStack() as stack:
+        for layer, output in zip(layers, outputs, strict=True):
+            own = vars(layer.block).get("forward")  # Accelerate sets one where a model lies on several devices
+            stack.callback(
+                partial(setattr, layer.block, "forward", own) if own else partial(delattr, layer.block, "forward")
+            )
+            setattr(layer.block, "forward", lambda *args, output=output, **kwargs: output)  # noqa: B010
+        yield
+
+
 @contextmanager
 def rerouted(
-    parts: Anatomy, graph: Graph, removed: Bool[Tensor, "source reader"], replacement: Written
+    parts: Anatomy,
+    graph: Graph,
+    removed: Bool[Tensor, "source reader"],
+    replacement: Written,
+    remembered: Remembered | None = None,
 ) -> Iterator[None]:
     """In the forward passes of the block, removed edges carry `replacement`.
 
     `replacement` may have a batch or position axis of length 1: then it is the same for all of them. Layers that lose
-    no edge are left alone, to the last bit.
+    no edge are left alone, to the last bit; those before the first that loses one are not even computed if the passes
+    are on the tokens of a `remembered` run.
     """
-    edges = _Rerouting(parts, graph, removed, replacement)
+    edges = _Rerouting(parts, graph, removed, replacement, remembered)
     if not edges.removed.any():
         yield
         return
     with ExitStack() as stack:
         stack.callback(before_block(parts.layers[0].block, edges.of_input).remove)
+        if remembered is not None:
+            skipped = parts.layers[: edges.first]
+            stack.enter_context(_not_computed(skipped, remembered.outputs[: edges.first]))
         for index, layer in enumerate(parts.layers):
             columns = graph.attention_readers(index)
             if edges.loses(slice(columns["q"].start, columns["v"].stop)):
@@ -59,13 +105,21 @@ def rerouted(
 class _Rerouting:
     """What the hooks of one circuit share: how far each source, in this run, is from its replacement."""
 
-    def __init__(self, parts: Anatomy, graph: Graph, removed: Tensor, replacement: Written) -> None:
-        self.parts, self.graph, self.replacement = parts, graph, replacement
+    def __init__(
+        self, parts: Anatomy, graph: Graph, removed: Tensor, replacement: Written, remembered: Remembered | None
+    ) -> None:
+        self.parts, self.graph, self.replacement, self.remembered = parts, graph, replacement, remembered
         self.removed = removed & graph.exists
         self.kept = graph.exists & ~removed
         self.change = torch.empty(0)  # replacement minus current value: [source, batch, pos, d_model]
         self.total = torch.empty(0)  # its sum over the sources so far: [batch, pos, d_model]
         self.normed = torch.empty(0)  # what a layer's q, k and v readers read: [reader, batch, pos, d_model]
+
+    @property
+    def first(self) -> int:
+        """The first layer that loses an edge, or the number of layers."""
+        of_layer = self.graph.reader_layer[self.removed.any(dim=0).cpu()]
+        return int(of_layer.min()) if len(of_layer) else self.graph.layers
 
     def loses(self, columns: slice) -> bool:
         return bool(self.removed[:, columns].any())
@@ -76,6 +130,10 @@ class _Rerouting:
         self.change = stream.new_empty(self.graph.n_sources, *stream.shape)
         self.total = self.replacement.input.to(stream) - stream
         self.change[0] = self.total
+        if self.remembered is not None:
+            for index in range(self.first):  # they are not computed
+                self.of_heads(index, self.remembered.written.heads[index])
+                self.of_mlp(index, self.remembered.written.mlps[index])
 
     def of_heads(self, index: int, results: Tensor) -> None:
         change = self.replacement.heads[index].to(results) - results
