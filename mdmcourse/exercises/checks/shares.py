@@ -117,7 +117,7 @@ ACCURACY_INTERVAL = Exercise(
         ),
         Property(
             "all right, or none, is no certainty", _not_certain,
-            "share * (1 - share) is 0 there, and resampling draws no mistake: such an interval is a point. Wilson's is not.",
+            "share * (1 - share) is 0 there, and resampling draws no mistake: it is a point. Wilson's is not.",
         ),
         Property(
             "it stays between 0 and 1", _between_0_and_1,
