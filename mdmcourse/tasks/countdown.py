@@ -27,19 +27,23 @@ class Countdown(Task):
     name: ClassVar[str] = "countdown"
     largest: int = 15
 
+    def numbers(self, rng: random.Random) -> list[int]:
+        """The numbers of an example, with which every target has one solution."""
+        return [rng.randint(1, self.largest), *rng.sample(range(1, self.largest + 1), 2)]
+
     def draw(self, rng: random.Random) -> tuple[Example, str]:
-        a = rng.randint(1, self.largest)
-        b, c = rng.sample(range(1, self.largest + 1), 2)
-        first, second = rng.choice("+-"), rng.choice("+-")
+        a, *others = numbers = self.numbers(rng)
+        first, *signs = (rng.choice("+-") for _ in others)
         other = "-" if first == "+" else "+"
 
         def text(operator: str) -> tuple[str, str]:
-            answer = f" {a} {operator} {b} {second} {c}"
-            return f"{a} {b} {c} : {evaluate(answer)} ={SLOT}", answer
+            pieces = zip([operator, *signs], others, strict=True)
+            answer = f" {a}" + "".join(f" {sign} {number}" for sign, number in pieces)
+            return f"{' '.join(map(str, numbers))} : {evaluate(answer)} ={SLOT}", answer
 
         clean, answer = text(first)
         corrupted, distractor = text(other)
-        key = " ".join(map(str, sorted((a, b, c))))
+        key = " ".join(map(str, sorted(numbers)))
         return Example(clean, answer, corrupted, distractor, given=f" {a}"), key
 
     def check(self, example: Example, answer: str) -> bool:

@@ -6,8 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mdmcourse.tasks.countdown import Countdown, evaluate
-from mdmcourse.tasks.task import SLOT, Example
+from mdmcourse.tasks.countdown import Countdown
 
 
 @dataclass(frozen=True)
@@ -29,19 +28,9 @@ class CountdownFour(Countdown):
     name: ClassVar[str] = "countdown-four"
     largest: int = 10
 
-    def draw(self, rng: random.Random) -> tuple[Example, str]:
+    def numbers(self, rng: random.Random) -> list[int]:
         a = rng.randint(1, self.largest)
-        b, c, d = rng.sample(range(1, self.largest + 1), 3)
-        while 2 * max(b, c, d) == b + c + d:
-            b, c, d = rng.sample(range(1, self.largest + 1), 3)
-        first, second, third = (rng.choice("+-") for _ in range(3))
-        other = "-" if first == "+" else "+"
-
-        def text(operator: str) -> tuple[str, str]:
-            answer = f" {a} {operator} {b} {second} {c} {third} {d}"
-            return f"{a} {b} {c} {d} : {evaluate(answer)} ={SLOT}", answer
-
-        clean, answer = text(first)
-        corrupted, distractor = text(other)
-        key = " ".join(map(str, sorted((a, b, c, d))))
-        return Example(clean, answer, corrupted, distractor, given=f" {a}"), key
+        others = rng.sample(range(1, self.largest + 1), 3)
+        while 2 * max(others) == sum(others):
+            others = rng.sample(range(1, self.largest + 1), 3)
+        return [a, *others]
