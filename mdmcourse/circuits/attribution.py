@@ -33,6 +33,10 @@ from mdmcourse.errors import InputError
 from mdmcourse.models.reading import LanguageModel
 from mdmcourse.tasks.task import Prompts
 
+TOGETHER = 2**18
+"""Numbers in the residual stream up to which points of the integral are computed in one pass: with a small model and a
+few short prompts, a pass for each would not keep a machine busy."""
+
 Method = Literal["eap", "eap-ig", "eap-ig-activations", "exact"]
 
 
@@ -158,11 +162,16 @@ class _Batch:
         corrupted + alpha (clean - corrupted), for each (alpha, weight) of `points`."""
         gradients = ReaderGradients(self.graph, self.parts, self.difference.input)
         corrupted, difference = written_by(self.corrupted, moved), written_by(self.difference, moved)
-        for alpha, weight in points:
-            leaf = (corrupted + alpha * difference).to(corrupted.dtype).requires_grad_()
-            with torch.enable_grad(), gradients.watching(moved, leaf, weight):
-                logits = target_logits(self.model, self.prompts.clean, self.prompts.target)
-                total = judge(self.metric, logits, self.prompts, self.clean_logits).sum()
+        tokens, target = self.prompts.clean, self.prompts.target
+        together = max(1, TOGETHER // self.difference.input.numel())
+        for first in range(0, len(points), together):
+            some = points[first : first + together]
+            leaf = torch.cat([corrupted + alpha * difference for alpha, _ in some]).to(corrupted.dtype).requires_grad_()
+            weights = difference.new_tensor([weight for _, weight in some])
+            with torch.enable_grad(), gradients.watching(moved, leaf, weights):
+                logits = target_logits(self.model, tokens.repeat(len(some), 1), target.repeat(len(some)))
+                runs = (judge(self.metric, run, self.prompts, self.clean_logits) for run in logits.chunk(len(some)))
+                total = torch.stack([run.sum() for run in runs]).sum()
                 if not total.requires_grad:
                     raise InputError(
                         "The metric does not depend on the logits, or was detached from them.",

@@ -210,7 +210,8 @@ def compare(
 ) -> Comparison:
     """What two models' circuits for one task have in common, in structure and in function.
 
-    one, two: scores with `keep_prompts=True`, from the same prompts.
+    one, two: scores with `keep_prompts=True`, from the same prompts. Scores of one model by two metrics can be
+        compared too.
     ks: sizes of circuits; by default `default_ks`.
     models, prompts: with both, each model's circuits are also run in the other, at `fractions` of all edges. Prompts
         that were not used for the scores make the fairer test.

@@ -58,9 +58,10 @@ class ReaderGradients:
         self._streams: dict[nn.Module, Tensor] = {}  # what each norm of the run in progress read
 
     @contextmanager
-    def watching(self, moved: Group, leaf: Tensor, weight: float) -> Iterator[None]:
-        """The next forward pass has `leaf` written by one group of sources; the backward pass that follows adds
-        `weight` times the gradients of all readers that depend on it. Nothing before `leaf` needs any."""
+    def watching(self, moved: Group, leaf: Tensor, weights: Float[Tensor, " run"]) -> Iterator[None]:
+        """The next forward pass is of several runs of the batch, one behind the other along the first axis, and has
+        `leaf` written by one group of sources; the backward pass that follows adds to the sums the gradients of all
+        readers that depend on it, those of each run times its weight. Nothing before `leaf` needs any."""
         kind, place = moved
         layer = self._parts.layers[place]
         with ExitStack() as stack:
@@ -72,20 +73,20 @@ class ReaderGradients:
             else:
                 stack.callback(after(layer.mlp, partial(_instead, leaf)).remove)
             for each, of_layer in zip(self._parts.layers, self._attention, strict=True):
-                stack.callback(before(each.attention_norm, partial(of_layer.begin, weight)).remove)
+                stack.callback(before(each.attention_norm, partial(of_layer.begin, weights)).remove)
                 stack.callback(of_layer.end)
                 for module in {projection.module for projection in each.projections.values()}:
                     stack.callback(after(module, partial(_on_gradient, partial(of_layer.add, module))).remove)
             for norm in (*(each.mlp_norm for each in self._parts.layers), self._parts.final_norm):
                 stack.callback(before(norm, partial(self._streams.__setitem__, norm)).remove)
-                stack.callback(after(norm, partial(_on_gradient, partial(self._add, norm, weight))).remove)
+                stack.callback(after(norm, partial(_on_gradient, partial(self._add, norm, weights))).remove)
             yield
 
-    def _add(self, norm: nn.Module, weight: float, gradient: Tensor) -> None:
+    def _add(self, norm: nn.Module, weights: Tensor, gradient: Tensor) -> None:
         """Add the gradient at the output of the norm before an MLP or the logits."""
         x, g = self._streams.pop(norm).detach().to(self._dtype), gradient.to(self._dtype)
         unit, scale = unit_and_scale(norm, x)
-        g = through_norm(norm, g[:, None], unit)[:, 0] * (scale * weight)
+        g = _sum_of_runs(through_norm(norm, g[:, None], unit)[:, 0] * scale, weights)
         self._direct[norm] = self._direct[norm] + g if norm in self._direct else g
 
     def parts(self) -> Iterator[tuple[Part, Float[Tensor, "part reader pos d_model"]]]:
@@ -123,6 +124,11 @@ def _on_gradient(add: Callable[[Tensor], None], output: Tensor) -> None:
         output.register_hook(partial(_tell, add))
 
 
+def _sum_of_runs(values: Float[Tensor, "run_batch ..."], weights: Float[Tensor, " run"]) -> Tensor:
+    """The weighted sum of runs that lie one behind the other."""
+    return torch.tensordot(weights.to(values), values.unflatten(0, (len(weights), -1)), dims=1)
+
+
 @torch.no_grad()
 def _tell(add: Callable[[Tensor], None], gradient: Tensor) -> None:
     add(gradient)
@@ -137,28 +143,29 @@ class _OfAttention:
 
     for the gradient g at the head's output (P takes the mean out, for a LayerNorm). W, w and P are the same in all
     runs. So of the first term the sum of g / r is kept, d_head numbers a head instead of d_model; of the second, for
-    each run, one vector u for all heads and one number a head.
+    each run, one vector u for all heads and one number a head. "run_batch" are runs of the batch that were computed
+    together, one behind the other.
     """
 
     def __init__(self, layer: Layer, dtype: torch.dtype) -> None:
         self._layer, self._dtype = layer, dtype
         self._sums: dict[str, Float[Tensor, "batch pos head d_head"]] = {}
-        self._units: list[Float[Tensor, "batch pos d_model"]] = []
+        self._units: list[Float[Tensor, "batch pos d_model"]] = []  # of each run
         self._along: list[Float[Tensor, "batch reader pos"]] = []
         self._written: Float[Tensor, "batch reader pos d_model"] | None = None
-        # Of the run in progress: its weight, what the norm read and what it made of that; and the new entry of _along.
-        self._weight, self._stream = 0.0, torch.empty(0)
+        # Of the runs in progress: weights, what the norm read and what it made of that; and the new entries of _along.
+        self._weights, self._stream = torch.empty(0), torch.empty(0)
         self._unit, self._scale = torch.empty(0), torch.empty(0)
-        self._of_run: dict[str, Float[Tensor, "batch reader pos"]] = {}
+        self._of_runs: dict[str, Float[Tensor, "run_batch reader pos"]] = {}
 
-    def begin(self, weight: float, stream: Tensor) -> None:
+    def begin(self, weights: Float[Tensor, " run"], stream: Tensor) -> None:
         """A forward pass has come to this layer's norm."""
-        self._weight, self._stream = weight, stream
+        self._weights, self._stream = weights, stream
 
     def add(self, module: nn.Module, gradient: Tensor) -> None:
         """Add the gradient at the output of one of the projections."""
         norm = self._layer.attention_norm
-        if not self._of_run:
+        if not self._of_runs:
             self._unit, self._scale = unit_and_scale(norm, self._stream.detach().to(self._dtype))
         weighted = self._unit * norm_weight(norm, self._dtype)
         for kind, projection in self._layer.projections.items():
@@ -166,20 +173,25 @@ class _OfAttention:
                 continue
             heads, d_head, d_model = projection.weight.shape
             of_heads = gradient[..., projection.rows].unflatten(-1, (heads, d_head)).to(self._dtype)
-            of_heads = of_heads * (self._weight * self._scale[..., None])
+            of_heads = of_heads * self._scale[..., None]
             projected = torch.einsum("bpd,hed->bphe", weighted, projection.weight.to(self._dtype))
-            self._of_run[kind] = torch.linalg.vecdot(of_heads, projected).transpose(1, 2) / d_model
-            self._sums[kind] = self._sums[kind] + of_heads if kind in self._sums else of_heads
+            self._of_runs[kind] = torch.linalg.vecdot(of_heads, projected).transpose(1, 2) / d_model
+            total = _sum_of_runs(of_heads, self._weights)
+            self._sums[kind] = self._sums[kind] + total if kind in self._sums else total
 
     def end(self) -> None:
-        """The run is over: keep what it adds to the second term."""
-        if self._of_run:
-            self._units.append(self._unit)
-            self._along.append(torch.cat([self._of_run[kind] for kind in self._layer.projections], dim=1))
+        """The runs are over: keep what they add to the second term."""
+        if self._of_runs:
+            along = torch.cat([self._of_runs[kind] for kind in self._layer.projections], dim=1)
+            runs = len(self._weights)
+            self._units += self._unit.chunk(runs)
+            self._along += [
+                weight * each for weight, each in zip(self._weights.to(along), along.chunk(runs), strict=True)
+            ]
             if len(self._units) >= self._along[0].shape[1]:  # from here on, the sum itself is the smaller
                 self._fold()
         self._stream = self._unit = self._scale = torch.empty(0)
-        self._of_run = {}
+        self._of_runs = {}
 
     def _fold(self) -> None:
         """Sum up what the runs have kept of the second term."""
