@@ -1,11 +1,17 @@
 """Training a toy pair: which members, from which weights."""
 
+import re
+import shutil
+
 import pytest
 import torch
 
 from mdmcourse.diffusion.forward import sample_t
+from mdmcourse.diffusion.training import TrainLog
+from mdmcourse.errors import CheckpointError
 from mdmcourse.models import load_pair, pairs
-from mdmcourse.models.pairs import pair_directory
+from mdmcourse.models.checkpoint import read_about
+from mdmcourse.models.pairs import TOY_MEMBERS, pair_directory
 from mdmcourse.study import toys
 from mdmcourse.study.toys import Recipe, train_toys
 
@@ -54,3 +60,36 @@ def test_what_is_there_is_kept(tmp_path):
 def test_all_masked_is_all_masked():
     assert (sample_t(64, torch.Generator().manual_seed(0), t_min=1.0) == 1).all()
     assert toys.RECIPES["toy-countdown-all-masked"].t_min == 1
+
+
+def test_a_training_ends_at_the_target_accuracy_and_the_control_where_the_mdm_ended(tmp_path, monkeypatch):
+    recipe = Recipe(TASKS, layers=1, arm_steps=300, mdm_steps=300, target=0.5)
+    monkeypatch.setitem(toys.RECIPES, "toy-countdown-target", recipe)
+    # The ARM is good enough at 200 steps, the MDM at 300; the ARM trained on would be at once.
+    enough = {"arm": iter([0.4, 0.5]), "mdm": iter([0.4, 0.4, 1.0]), "arm-trained-on": iter([1.0, 1.0, 1.0])}
+
+    def train_member(model, sequences, recipe, config, **options):
+        log = TrainLog(config)
+        for step in range(100, config.steps + 1, 100):
+            good = next(enough[TOY_MEMBERS[config.seed]])
+            log.rows.append({"step": step, "loss": 0.0, "seconds": 0.0, "ioi": 1.0, "countdown": good})
+            if options["until"](log.rows[-1]):
+                break
+        options["checkpoint"].parent.mkdir(exist_ok=True)
+        options["checkpoint"].touch()
+        return log
+
+    monkeypatch.setattr(toys, "train_member", train_member)
+    train_toys("toy-countdown-target", 0, tmp_path, runs=tmp_path / "runs", progress=False)
+    ends = {
+        member: read_about(tmp_path / member)["training"]["log"][-1]["step"]
+        for member in ("arm", "mdm", "arm-trained-on")
+    }
+    assert ends == {"arm": 200, "mdm": 300, "arm-trained-on": 300}
+
+
+def test_the_control_of_a_pair_with_a_target_is_not_trained_before_its_mdm(tmp_path):
+    shutil.copytree(pair_directory("toy-countdown", 0) / "arm", tmp_path / "arm")
+    members = ["arm-trained-on"]
+    with pytest.raises(CheckpointError, match=re.escape(str(tmp_path / "mdm"))):
+        train_toys("toy-countdown-target", 0, tmp_path, runs=tmp_path / "runs", members=members, progress=False)

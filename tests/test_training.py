@@ -160,6 +160,26 @@ def test_a_run_that_is_finished_is_not_run_again(tmp_path, uninterrupted):
     assert_same(weights(model), uninterrupted[1])
 
 
+def test_a_training_ends_at_its_target(tmp_path, uninterrupted):
+    """With the first row that is good enough; where it goes on from a checkpoint too, and not twice."""
+    rows, _ = uninterrupted
+    log = run(whole := new_model(), until=lambda row: row["step"] >= 17)
+    assert rows_without_seconds(log) == rows[:4]  # 5, 10, 15 and 20
+
+    checkpoint = tmp_path / "run.safetensors"
+
+    def interrupt(log):
+        if len(log.rows) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(new_model(), on_log=interrupt, checkpoint=checkpoint, until=lambda row: row["step"] >= 17)
+    for _ in range(2):
+        resumed = run(model := new_model(), checkpoint=checkpoint, until=lambda row: row["step"] >= 17)
+        assert rows_without_seconds(resumed) == rows[:4]
+        assert_same(weights(model), weights(whole))
+
+
 def test_a_model_is_ready_for_use_after_training(uninterrupted):
     model = new_model()
     run(model)

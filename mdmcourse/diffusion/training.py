@@ -89,6 +89,7 @@ def train(
     evaluate: Callable[[LanguageModel], dict[str, float]] | None = None,
     on_log: Callable[[TrainLog], None] | None = None,
     checkpoint: str | Path | None = None,
+    until: Callable[[dict[str, float]], bool] | None = None,
     progress: bool = True,
 ) -> TrainLog:
     """Train `model` in place on batches drawn from `sequences`, and return the log.
@@ -96,7 +97,8 @@ def train(
     With `checkpoint`, the state is written there at the beginning, every `save_every` steps (where a row of the log
     ends) and at the end. If the file exists already, the training goes on from it and ends with the same weights as
     one that was never stopped (on the same machine, to the last bit). `evaluate(model)` adds columns to the
-    log; `on_log` sees the log as it grows, for a live plot.
+    log; `on_log` sees the log as it grows, for a live plot. The training ends early with the first row of the log of
+    which `until(row)` is true: at a target accuracy, for instance. The learning rate still falls as if it went on.
 
     Raises CheckpointError if the checkpoint belongs to another run or cannot be written, and InputError if the
     loss stops being a number.
@@ -119,6 +121,8 @@ def train(
     bar = tqdm(total=config.steps, initial=done, desc="training", unit="step", disable=not progress)
     try:
         for step in range(done, config.steps):
+            if until is not None and log.rows and not losses and until(log.rows[-1]):
+                break
             generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
             index = torch.randint(len(sequences), (config.batch_size,), generator=generator)
             batch = _to(sequences.select(index), model.device)

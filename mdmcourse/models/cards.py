@@ -130,6 +130,7 @@ def _of_pair(name: str, about: dict[str, Any]) -> Card:
     else:
         made = "A toy ARM, and an MDM made from it, by this project; full attention, shift kept."
         if about["seeds"]:
+            made += f" Shipped: seed{'s' * (len(about['seeds']) > 1)} {', '.join(map(str, about['seeds']))}."
             directory = data_dir() / about["directory"] / f"seed-{about['seeds'][0]}"
             parameters = tuple(_count(directory / member) for member in ("arm", "mdm"))
         else:

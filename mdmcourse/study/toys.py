@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +21,7 @@ import torch
 
 from mdmcourse.diffusion.objective import Weight, masked_objective, next_token_objective
 from mdmcourse.diffusion.training import TrainConfig, TrainLog, train
-from mdmcourse.models.checkpoint import load_model, save_model
+from mdmcourse.models.checkpoint import load_model, read_about, save_model
 from mdmcourse.models.pairs import TOY_MEMBERS, pair_directory, toy_members
 from mdmcourse.models.reading import ARM, MDM, LanguageModel
 from mdmcourse.models.toy import ToyConfig, toy_arm
@@ -46,6 +46,9 @@ class Recipe:
         starts from the ARM.
     arm_of: another pair, whose ARM of the same seed is taken as it is; and whose ARM trained on, if it is the same
         training.
+    target: every training from scratch, and every post-training, ends as soon as this share of the held-out prompts of
+        each task that is taught is right at the analysed token; the ARM trained on ends with the step at which the MDM
+        ended. The steps above are the most then.
     """
 
     tasks: dict[str, int]
@@ -58,6 +61,7 @@ class Recipe:
     t_min: float = 0.05
     arm_tasks: tuple[str, ...] | None = None
     arm_of: str | None = None
+    target: float | None = None
 
 
 RECIPES = {
@@ -92,14 +96,25 @@ RECIPES = {
         {"ioi": 10_000, "countdown": 10_000}, layers=8, arm_steps=0, mdm_steps=1500, arm_of="toy-countdown", t_min=1.0
     ),
     "toy-countdown-four": Recipe({"ioi": 10_000, "countdown-four": 30_000}, layers=8, arm_steps=2500, mdm_steps=1500),
+    # A longer answer that is no harder, beside the usual one; both as good at it as each other.
+    "toy-countdown-target": Recipe(
+        {"ioi": 10_000, "countdown": 10_000}, layers=8, arm_steps=2500, mdm_steps=1500, target=0.98
+    ),
+    "toy-countdown-restated": Recipe(
+        {"ioi": 10_000, "countdown-restated": 10_000}, layers=8, arm_steps=2500, mdm_steps=1500, target=0.98
+    ),
 }
+
+
+def taught(recipe: Recipe, member: str) -> tuple[str, ...]:
+    """The tasks that a member is taught."""
+    return recipe.arm_tasks if member == "arm" and recipe.arm_tasks else tuple(recipe.tasks)
 
 
 def training_sequences(recipe: Recipe, member: str) -> Sequences:
     """The training split of all tasks that a member is taught, one after the other."""
     tokenizer = toy_tokenizer()
-    taught = recipe.arm_tasks if member == "arm" and recipe.arm_tasks else tuple(recipe.tasks)
-    return Sequences.cat(get_task(name).sequences(tokenizer, recipe.tasks[name]) for name in taught)
+    return Sequences.cat(get_task(name).sequences(tokenizer, recipe.tasks[name]) for name in taught(recipe, member))
 
 
 def train_toys(
@@ -108,7 +123,8 @@ def train_toys(
     """Train the models of a pair and seed, or some of them, into `out`; what is there already is kept.
 
     `runs` holds the state of the training in progress: run the same command again after an interruption. All members
-    but the ARM start from the ARM in `out`, so that they can be trained at the same time by several processes.
+    but the ARM start from the ARM in `out`, so that they can be trained at the same time by several processes; with a
+    target accuracy, the ARM trained on has to know from the MDM in `out` when to end.
     """
     recipe = RECIPES[pair]
     tokenizer = toy_tokenizer()
@@ -135,7 +151,8 @@ def train_toys(
         )
         state = runs / f"{pair}-{seed}-{member}.safetensors"
         sequences = training_sequences(recipe, member)
-        log = train_member(model, sequences, recipe, config, checkpoint=state, progress=progress)
+        until = None if recipe.target is None else _end(recipe, recipe.target, member, out)
+        log = train_member(model, sequences, recipe, config, checkpoint=state, until=until, progress=progress)
         origin = {
             "pair": pair, "member": member, "seed": seed,
             "command": f"mdmcourse train-toys {pair} --seed {seed}",
@@ -145,6 +162,14 @@ def train_toys(
         training = {"recipe": asdict(recipe), "config": asdict(config), "log": rows}
         save_model(model, directory, dtype=torch.float16, about={"origin": origin, "training": training})
         state.unlink()
+
+
+def _end(recipe: Recipe, target: float, member: str, out: Path) -> Callable[[dict[str, float]], bool]:
+    """When a member of a pair with a target accuracy is trained enough, from a row of its log."""
+    if member == "arm-trained-on":
+        as_long = read_about(out / "mdm")["training"]["log"][-1]["step"]
+        return lambda row: row["step"] >= as_long
+    return lambda row: all(row[name] >= target for name in taught(recipe, member))
 
 
 def train_member(

@@ -6,6 +6,7 @@ from mdmcourse.tasks.chain import Chain
 from mdmcourse.tasks.countdown import Countdown
 from mdmcourse.tasks.countdown_four import CountdownFour
 from mdmcourse.tasks.countdown_mini import CountdownMini
+from mdmcourse.tasks.countdown_restated import CountdownRestated
 from mdmcourse.tasks.countdown_text import CountdownText
 from mdmcourse.tasks.greater_than import GreaterThan
 from mdmcourse.tasks.ioi import IOI, ReversedIOI
@@ -17,7 +18,8 @@ from mdmcourse.tasks.vocabulary import toy_tokenizer
 TASKS: dict[str, type[Task]] = {
     task.name: task
     for task in (
-        IOI, ReversedIOI, GreaterThan, Countdown, CountdownFour, CountdownMini, CountdownText, Chain, StarPath,
+        IOI, ReversedIOI, GreaterThan, Countdown, CountdownFour, CountdownRestated, CountdownMini, CountdownText, Chain,
+        StarPath,
     )
 }  # fmt: skip
 
@@ -30,6 +32,7 @@ def get_task(name: str) -> Task:
 
 
 __all__ = [
-    "IOI", "SLOT", "TASKS", "Chain", "Countdown", "CountdownFour", "CountdownMini", "CountdownText",
-    "Example", "GreaterThan", "Prompts", "ReversedIOI", "StarPath", "Task", "get_task", "readable", "toy_tokenizer",
+    "IOI", "SLOT", "TASKS", "Chain", "Countdown", "CountdownFour", "CountdownMini", "CountdownRestated",
+    "CountdownText", "Example", "GreaterThan", "Prompts", "ReversedIOI", "StarPath", "Task", "get_task", "readable",
+    "toy_tokenizer",
 ]  # fmt: skip
