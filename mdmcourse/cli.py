@@ -56,6 +56,11 @@ def _parser() -> argparse.ArgumentParser:
         "--prompts", type=_positive, default=500, metavar="N", help="held-out prompts a task (%(default)s)"
     )
     evaluate.add_argument("--device", choices=("cpu", "cuda", "mps"), help="(default: cpu)")
+    evaluate.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="of the weights (default: a real pair's, whichever of the two this machine is faster with)",
+    )
     evaluate.add_argument("--json", action="store_true", help="for programs")
     evaluate.set_defaults(run=_evaluate)
 
@@ -151,11 +156,16 @@ def _pairs(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    import torch
+
     from mdmcourse.models.registry import entry
     from mdmcourse.study.evaluate import as_text, evaluate_pair
 
     seeds = options.seed or entry("pairs", options.pair).get("seeds") or [0]
-    results = [evaluate_pair(options.pair, seed, n=options.prompts, device=options.device) for seed in seeds]
+    dtype = getattr(torch, options.dtype) if options.dtype else None
+    results = [
+        evaluate_pair(options.pair, seed, n=options.prompts, device=options.device, dtype=dtype) for seed in seeds
+    ]
     if options.json:
         print(json.dumps(results, indent=1))
         return 0

@@ -63,6 +63,12 @@ def test_an_unknown_pair_is_an_error_without_a_traceback(capsys: pytest.CaptureF
     assert "Traceback" not in error
 
 
+def test_python_m_mdmcourse_is_the_same_command():
+    ran = subprocess.run([sys.executable, "-m", "mdmcourse", "pairs", "toy-chain"], capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "Shipped: seeds 0, 1, 2." in " ".join(ran.stdout.split())
+
+
 def test_an_unknown_model_is_an_error_too(capsys: pytest.CaptureFixture[str]):
     assert main(["fetch", "smollm2"]) == 1
     assert "smollm2-135m" in capsys.readouterr().err
@@ -89,7 +95,21 @@ def test_evaluate_prints_a_table_too(capsys: pytest.CaptureFixture[str]):
     assert "arm-trained-on" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["--prompts", "0"], ["--prompts", "-3"], ["--device", "gpu"]], ids=str)
+def test_evaluate_measures_in_the_dtype_that_is_asked_for(capsys: pytest.CaptureFixture[str]):
+    """A toy that is sure of its answers is right about as often in bfloat16."""
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        assert main(["evaluate", "toy-path", "--prompts", "40", "--dtype", dtype, "--json"]) == 0
+        (result,) = json.loads(capsys.readouterr().out)
+        assert result["dtype"] == dtype
+        found[dtype] = result["members"]["mdm"]["path"]["first_token"]
+    assert found["bfloat16"] == pytest.approx(found["float32"], abs=0.1)
+
+
+REFUSED = [["--prompts", "0"], ["--prompts", "-3"], ["--device", "gpu"], ["--dtype", "int8"]]
+
+
+@pytest.mark.parametrize("arguments", REFUSED, ids=str)
 def test_arguments_out_of_range_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as stop:
         main(["evaluate", "toy-chain", *arguments])

@@ -28,6 +28,7 @@ FLOORS = {
     "widgets": 6, "doctor": 6,
     "exercises": 7,
     "cli": 8,
+    "__main__": 9,
 }  # fmt: skip
 
 

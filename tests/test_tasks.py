@@ -21,6 +21,7 @@ from mdmcourse.tasks import (
     Countdown,
     CountdownFour,
     CountdownMini,
+    CountdownRestated,
     CountdownText,
     Example,
     GreaterThan,
@@ -35,7 +36,15 @@ from mdmcourse.tasks.countdown_text import check_steps
 from mdmcourse.tasks.ioi import REVERSED_TEMPLATES, TEMPLATES
 
 ALL = pytest.mark.parametrize("name", TASKS)
-TOYS = ("ioi", "ioi-reversed", "countdown", "countdown-four", "chain", "path")  # a word-level tokenizer can write them
+TOYS = (
+    "ioi",
+    "ioi-reversed",
+    "countdown",
+    "countdown-four",
+    "countdown-restated",
+    "chain",
+    "path",
+)  # a word-level tokenizer can write them
 BY_DIGITS = r"\d| ?[A-Za-z]+|."  # a token a digit, as SmolLM2 and Qwen have it
 BY_PAIRS = r" ?\d{1,2}| ?[A-Za-z]+|."  # up to two digits a token, as GPT-2 often has it
 BY_YEARS = r" ?\d{1,4}| ?[A-Za-z]+|."  # a whole year may be one token
@@ -109,13 +118,17 @@ DOCUMENTED = {
     "countdown-four": (
         CountdownFour(), Example("7 4 2 9 : 14 ={}", " 7 - 4 + 2 + 9", "7 4 2 9 : 22 ={}", " 7 + 4 + 2 + 9", " 7")
     ),
+    "countdown-restated": (
+        CountdownRestated(),
+        Example("7 4 2 : 5 ={}", " 7 - 4 + 2 = 5", "7 4 2 : 13 ={}", " 7 + 4 + 2 = 13", " 7"),
+    ),
     "chain": (Chain(), Example("4 7 1 9 3 ={}", " 4 0 3 2 3", "4 7 6 9 3 ={}", " 9 5 8 2 3")),
     "path": (StarPath(steps=2), Example(GRAPH + "2 ={}", " 7 2", GRAPH + "1 ={}", " 5 1")),
 }  # fmt: skip
 # Where the answer's words are, <bos> being number 0; the first is analysed, but in countdown.
 POSITIONS = {
     "ioi": [15], "ioi-reversed": [7], "countdown": range(7, 12), "countdown-four": range(8, 15),
-    "chain": range(7, 12), "path": [21, 22],
+    "countdown-restated": range(7, 14), "chain": range(7, 12), "path": [21, 22],
 }  # fmt: skip
 
 
@@ -146,7 +159,7 @@ def test_examples_are_encoded_as_documented(name, tokenizer):
     assert (sequences.tokens != tokenizer.unk_token_id).all()
     for answer in sequences.answer:
         assert answer.nonzero()[:, 0].tolist() == list(POSITIONS[name])
-    analysed = {"countdown": 8, "countdown-four": 9}.get(name, POSITIONS[name][0])
+    analysed = {"countdown": 8, "countdown-four": 9, "countdown-restated": 8}.get(name, POSITIONS[name][0])
     assert (task.prompts(tokenizer, 10).target == analysed).all()
 
 
@@ -156,6 +169,10 @@ def test_templates_have_as_many_words_as_each_other(tokenizer):
 
 
 # Answers
+
+WITH_CHECKS = [
+    "countdown", "countdown-four", "countdown-restated", "countdown-mini", "countdown-text", "chain", "path",
+]  # fmt: skip
 
 
 def contrasted(example: Example) -> bool:
@@ -175,7 +192,7 @@ def test_answers_are_right_and_distractors_wrong(name):
         assert example.distractor.startswith(example.given)
 
 
-@pytest.mark.parametrize("name", ["countdown", "countdown-four", "countdown-mini", "countdown-text", "chain", "path"])
+@pytest.mark.parametrize("name", WITH_CHECKS)
 def test_the_change_makes_the_distractor_right(name):
     task = get_task(name)
     for example in map(of_corrupted, filter(contrasted, examples(name))):
@@ -191,7 +208,7 @@ def test_malformed_answers_are_wrong(name):
             assert task.check(example, answer) is False
 
 
-@pytest.mark.parametrize("name", ["countdown", "countdown-four", "countdown-mini", "countdown-text", "chain", "path"])
+@pytest.mark.parametrize("name", WITH_CHECKS)
 def test_an_answer_that_is_too_short_or_too_long_is_wrong(name):
     task = get_task(name)
     for example in examples(name)[:5]:
@@ -358,7 +375,7 @@ def test_countdown_as_text_has_a_token_for_each_character():
 def keys(name, example):
     """What must not be both in the train and in the test split: of the clean and of the corrupted prompt."""
     texts = (example.clean, example.corrupted)
-    if name in ("countdown", "countdown-four", "countdown-text"):  # the numbers, in any order
+    if name in ("countdown", "countdown-four", "countdown-restated", "countdown-text"):  # the numbers, in any order
         return {tuple(sorted(map(int, re.findall(r"\d+", re.split(" :|,[^,]*$", text)[0])))) for text in texts}
     if name == "path":  # the graph, whatever the order of its edges
         return {frozenset(text.partition(" ;")[0].split(" , ")) for text in texts}

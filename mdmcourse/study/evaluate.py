@@ -154,22 +154,25 @@ def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def evaluate_pair(name: str, seed: int = 0, *, n: int = 500, device: str | None = None) -> dict[str, Any]:
+def evaluate_pair(
+    name: str, seed: int = 0, *, n: int = 500, device: str | None = None, dtype: torch.dtype | None = None
+) -> dict[str, Any]:
     """Accuracy of every member of a pair on each of its tasks, as plain data.
 
     {"pair", "seed", "dtype", "members": {member: {task: the fields of Accuracy}}}; for a pair that was post-trained on
     text also "infilling": {member: {"share", "interval", "tokens"}}, of held-out text (`mdmcourse.study.infilling`).
-    On a CPU a real pair is loaded in whichever of float32 and bfloat16 this machine is faster with: "dtype".
+    Without a `dtype`, on a CPU, a real pair is loaded in whichever of float32 and bfloat16 this machine is faster with;
+    single prompts come out otherwise in the other.
     """
-    real = "base" in entry("pairs", name) and device in (None, "cpu")
-    dtype = getattr(torch, faster_dtype()) if real else None
+    if dtype is None and "base" in entry("pairs", name) and device in (None, "cpu"):
+        dtype = getattr(torch, faster_dtype())
     pair = load_pair(name, seed, device=device, dtype=dtype)
     mask_id = pair.mdm.mask_id  # at the answer for an ARM too, which does not see it
     members: dict[str, dict[str, Any]] = {member: {} for member in pair.members}
     for name_of_task in pair.tasks:
-        drawn: dict[tuple[int, int | None], Questions] = {}  # by tokenizer and mask: mostly one for all members
+        drawn: dict[tuple[str, int | None], Questions] = {}  # by tokenizer and mask: mostly one for all members
         for member, model in pair.members.items():
-            key = (id(model.tokenizer), _mask_of(model, mask_id))
+            key = (model.tokenizer.backend_tokenizer.to_str(), _mask_of(model, mask_id))
             if key not in drawn:
                 drawn[key] = Questions.draw(get_task(name_of_task), model.tokenizer, n, mask_id=key[1])
             members[member][name_of_task] = asdict(accuracy_on(model, drawn[key]))

@@ -40,15 +40,16 @@ class Chain(Task):
             x = tuple(rng.randrange(10) for _ in range(self.length))
             place, shift = rng.randrange(self.length), rng.randrange(1, 10)
             changed = (*x[:place], (x[place] + shift) % 10, *x[place + 1 :])
-            if held_out(self._words(changed)) == held_out(self._words(x)):
+            clean, corrupted = self._words(x), self._words(changed)
+            if held_out(corrupted) == held_out(clean):
                 break
         example = Example(
-            clean=f"{self._words(x)} ={SLOT}",
+            clean=f"{clean} ={SLOT}",
             answer=f" {self._words(chain_answer(x))}",
-            corrupted=f"{self._words(changed)} ={SLOT}",
+            corrupted=f"{corrupted} ={SLOT}",
             distractor=f" {self._words(chain_answer(changed))}",
         )
-        return example, self._words(x)
+        return example, clean
 
     def check(self, example: Example, answer: str) -> bool:
         """Is every digit right?"""

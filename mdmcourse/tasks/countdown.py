@@ -32,19 +32,20 @@ class Countdown(Task):
         return [rng.randint(1, self.largest), *rng.sample(range(1, self.largest + 1), 2)]
 
     def draw(self, rng: random.Random) -> tuple[Example, str]:
-        a, *others = numbers = self.numbers(rng)
-        first, *signs = (rng.choice("+-") for _ in others)
+        numbers = self.numbers(rng)
+        first, *signs = (rng.choice("+-") for _ in numbers[1:])
         other = "-" if first == "+" else "+"
-
-        def text(operator: str) -> tuple[str, str]:
-            pieces = zip([operator, *signs], others, strict=True)
-            answer = f" {a}" + "".join(f" {sign} {number}" for sign, number in pieces)
-            return f"{' '.join(map(str, numbers))} : {evaluate(answer)} ={SLOT}", answer
-
-        clean, answer = text(first)
-        corrupted, distractor = text(other)
+        clean, answer = self._text(numbers, [first, *signs])
+        corrupted, distractor = self._text(numbers, [other, *signs])
         key = " ".join(map(str, sorted(numbers)))
-        return Example(clean, answer, corrupted, distractor, given=f" {a}"), key
+        return Example(clean, answer, corrupted, distractor, given=f" {numbers[0]}"), key
+
+    @staticmethod
+    def _text(numbers: list[int], signs: list[str]) -> tuple[str, str]:
+        """The problem that these signs solve, and that answer."""
+        first, *others = numbers
+        answer = f" {first}" + "".join(f" {sign} {number}" for sign, number in zip(signs, others, strict=True))
+        return f"{' '.join(map(str, numbers))} : {evaluate(answer)} ={SLOT}", answer
 
     def check(self, example: Example, answer: str) -> bool:
         """Are the numbers used in their order, and does the sum come out?"""

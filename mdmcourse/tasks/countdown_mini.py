@@ -6,6 +6,7 @@ import random
 import re
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations, product
 from typing import ClassVar
 
@@ -59,15 +60,17 @@ class CountdownMini(Task):
             if operators[reached, a] == {first}:
                 ways[reached, a][first] = answer
 
-        def prompt(target: int) -> str:
-            return f"{','.join(map(str, numbers))}={target}:{SLOT}."
-
+        prompt = partial(self._prompt, numbers)
         target = rng.choice(sorted(shown))
         example = contrasting(ways, prompt, rng, target)
         if example is None:
             a, _, answer = shown[target]
             example = Example(prompt(target), answer, prompt(target), answer, str(a))
         return example, f"{sorted(numbers)}={target}"
+
+    @staticmethod
+    def _prompt(numbers: tuple[int, ...], target: int) -> str:
+        return f"{','.join(map(str, numbers))}={target}:{SLOT}."
 
     def check(self, example: Example, answer: str) -> bool:
         """Does the answer use every number once and reach the target?"""

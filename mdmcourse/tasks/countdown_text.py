@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 from mdmcourse.tasks.task import SLOT, Example, Task
@@ -17,10 +18,12 @@ Ways = defaultdict[tuple[int, int], dict[str, str]]
 STEP = re.compile(r"(\d+)([-+*/])(\d+)=(\d+)")
 
 
-def solutions(numbers: tuple[int, ...]) -> Iterator[tuple[Step, ...]]:
+@lru_cache(maxsize=1000)  # different steps often leave the same numbers
+def solutions(numbers: tuple[int, ...]) -> tuple[tuple[Step, ...], ...]:
     """All ways to join all `numbers` into one, two at a time, through whole numbers from 0 on."""
     if len(numbers) == 1:
-        yield ()
+        return ((),)
+    found = []
     for i, a in enumerate(numbers):
         for j, b in enumerate(numbers):
             if i == j:
@@ -33,8 +36,9 @@ def solutions(numbers: tuple[int, ...]) -> Iterator[tuple[Step, ...]]:
                 ("/", a // b if b and a % b == 0 else -1),
             ):
                 if result >= 0:
-                    for later in solutions((*rest, result)):
-                        yield ((a, operator, b, result), *later)
+                    step = (a, operator, b, result)
+                    found += [(step, *later) for later in solutions((*rest, result))]
+    return tuple(found)
 
 
 def written(steps: tuple[Step, ...]) -> str:
@@ -115,8 +119,9 @@ class CountdownText(Task):
         ways: Ways = defaultdict(dict)
         for steps in solutions(numbers):
             first_number, operator, _, _ = steps[0]
-            if 1 <= steps[-1][3] <= 99:
-                ways[steps[-1][3], first_number].setdefault(operator, written(steps))
+            reached = steps[-1][3]
+            if 1 <= reached <= 99 and operator not in (by_operator := ways[reached, first_number]):
+                by_operator[operator] = written(steps)
         text = ",".join(map(str, numbers))
         return contrasting(ways, lambda target: f"{text},{target}:{SLOT}", rng)
 

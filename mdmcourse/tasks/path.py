@@ -36,12 +36,9 @@ class StarPath(Task):
         edges = [edge for arm in arms for edge in zip([start, *arm[:-1]], arm, strict=True)]
         rng.shuffle(edges)
         graph = " , ".join(f"{u} > {v}" for u, v in edges)
-        right, wrong = rng.sample(arms, 2)
-
-        def text(arm: list[int]) -> tuple[str, str]:
-            return f"{graph} ; {start} to {arm[-1]} ={SLOT}", " " + " ".join(map(str, arm))
-
-        (clean, answer), (corrupted, distractor) = text(right), text(wrong)
+        (clean, answer), (corrupted, distractor) = (
+            (f"{graph} ; {start} to {arm[-1]} ={SLOT}", " " + " ".join(map(str, arm))) for arm in rng.sample(arms, 2)
+        )
         return Example(clean, answer, corrupted, distractor), str(sorted(edges))
 
     def check(self, example: Example, answer: str) -> bool:
