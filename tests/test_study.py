@@ -27,6 +27,7 @@ from mdmcourse.paths import data_dir
 from mdmcourse.study.plan import VERDICTS, Criterion, Finding, Group, StudyPlan, load_plan
 from mdmcourse.study.report import as_markdown, criteria_figure, overlap_figure
 from mdmcourse.study.run import hash_of, load_results, results_file, results_of, run_study
+from mdmcourse.study.unit import STATISTICS
 from mdmcourse.study.verdicts import T_800, T_975, judge_criterion, verdicts
 
 RUN = sys.modules[run_study.__module__]
@@ -372,12 +373,16 @@ def test_the_interval_over_prompts_is_of_the_arm_that_was_measured():
         (('local = "ioi"', 'local = "iio"'), UnknownNameError, "ioi"),
         (("prompts = 4", "prompts = 3"), InputError, "four prompts"),
         (("share = 0.2", "share = 0.3"), InputError, "among shares"),
-        (("steps = 2", "stpes = 2"), InputError, "stpes"),
+        (("steps = 2", "stpes = 2"), UnknownNameError, "'stpes'[^?]*Did you mean steps"),
         (("overlap/mdms - ", "overlap mdms - "), InputError, "not a sum"),
-        (("at_least = -0.9", "at_laest = -0.9"), InputError, "at_laest"),
+        (("at_least = -0.9", "at_laest = -0.9"), UnknownNameError, "'at_laest'[^?]*Did you mean at_least"),
+        (("seeds = [0, 1]", "sedes = [0, 1]"), UnknownNameError, "'sedes'[^?]*Did you mean seeds"),
+        (('claim = "', 'calim = "'), UnknownNameError, "'calim'[^?]*Did you mean claim"),
+        (("overlap/mdms - ", "overlab/mdms - "), UnknownNameError, "Did you mean overlap"),
+        (('local = "ioi"', 'local = "countdown"'), InputError, "toy-chain never learnt countdown"),
         (('task = "local"', 'task = "loacl"'), InputError, "loacl"),
         (("seeds = [0, 1]", "seeds = []"), InputError, "no seed"),
-        (("[[pairs]]", "[[piars]]"), InputError, "piars"),
+        (("[[pairs]]", "[[piars]]"), UnknownNameError, "'piars'[^?]*Did you mean pairs"),
         (('title = "a small study"', 'title = "a small'), InputError, "could not be read"),
         (("resamples = 4", "resamples = 0"), InputError, "resamples of 1"),
         (("shares = [0.1, 0.2]", "shares = [0.2, 1.5]"), InputError, "up to 1"),
@@ -421,6 +426,12 @@ def test_findings_are_compared_by_what_they_say():
 
 
 # What is shipped
+
+
+def test_statistics_that_a_plan_can_name_are_those_that_are_measured():
+    results = [json.loads(results_file(name).read_text()) for name in ("toys", "smollm2")]
+    found = {name.partition("/")[0] for each in results for unit in each["units"] for name in unit["statistics"]}
+    assert found == set(STATISTICS)
 
 
 def test_the_shipped_results_are_those_of_the_shipped_weights():

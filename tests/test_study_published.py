@@ -20,7 +20,7 @@ from mdmcourse.study.estimate import _config, estimate
 from mdmcourse.study.evaluate import accuracy, at_target, evaluate_pair
 from mdmcourse.study.plan import Group, StudyPlan, load_plan
 from mdmcourse.study.report import as_markdown
-from mdmcourse.study.run import run_study
+from mdmcourse.study.run import load_results, run_study
 from mdmcourse.tasks import get_task, readable
 
 FAMILY = {"diffugpt-s": "gpt2", "diffullama-7b": "llama", "dream-7b": "qwen2", "qwen3-0.6b-mdlm": "qwen3"}
@@ -122,6 +122,13 @@ def test_circuits_and_accuracies_of_such_a_pair(
     for name, model in pair.members.items():
         alone = accuracy(model, get_task("greater-than"), 8, mask_id=0)
         assert found["members"][name]["greater-than"]["preferred"] == alone.preferred
+
+
+def test_an_estimate_for_toys_goes_by_prompts_and_steps() -> None:
+    toys = load_plan("toys")
+    slowest = max(unit["seconds"] for unit in load_results(toys)["units"])
+    assert f"10 units of about {slowest:.0f} s at most" in estimate(toys)
+    assert f"10 units of about {slowest / 40:.0f} s at most" in estimate(replace(toys, prompts=16, steps=4))
 
 
 def test_an_estimate_counts_all_models_of_a_pair_and_the_rate_of_their_numbers() -> None:

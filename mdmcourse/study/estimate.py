@@ -11,7 +11,8 @@ from mdmcourse.circuits import MACHINES, Machine, Settings, plan
 from mdmcourse.circuits.plan import this_machine
 from mdmcourse.errors import InputError
 from mdmcourse.models.registry import entry
-from mdmcourse.study.plan import StudyPlan
+from mdmcourse.study.plan import StudyPlan, load_plan
+from mdmcourse.study.run import load_results
 
 TOKENS = 40  # of a prompt, about
 AROUND = 2.0  # a unit over its attributions alone: circuits that are run, the lens, layers left out
@@ -24,7 +25,8 @@ def estimate(study: StudyPlan, machines: list[Machine] | None = None) -> str:
     for group in study.groups:
         about = entry("pairs", group.pair)
         if "seeds" in about:
-            lines.append(f"{group.title}: toys, a minute or two a unit; {len(group.seeds) * len(group.tasks)} units")
+            units = len(group.seeds) * len(group.tasks)
+            lines.append(f"{group.title}: toys, {units} units of about {_seconds_of_toys(study):.0f} s at most")
             continue
         # Attributions are of these, of the ARM read with its attention switched, and of its other task.
         config, members = _config(about), len(_loaded(about) - {"base"}) + 2
@@ -32,6 +34,14 @@ def estimate(study: StudyPlan, machines: list[Machine] | None = None) -> str:
         for machine in machines:
             lines.append(f"  {machine.name}: {_on(study, config, len(_loaded(about)), members, machine)}")
     return "\n".join(lines)
+
+
+def _seconds_of_toys(study: StudyPlan) -> float:
+    """Of a unit: the slowest of the toys' study took so long, by prompts and steps. So small models take time by their
+    passes, whatever their arithmetic."""
+    toys = load_plan("toys")
+    slowest = max(unit["seconds"] for unit in load_results(toys)["units"])
+    return slowest * (study.prompts * study.steps) / (toys.prompts * toys.steps)
 
 
 def _on(study: StudyPlan, config: Any, loaded: int, members: int, machine: Machine) -> str:

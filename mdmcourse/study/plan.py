@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mdmcourse.errors import InputError, UnknownNameError
-from mdmcourse.models.registry import entry
+from mdmcourse.models.registry import entry, registry
 from mdmcourse.naming import suggest
 from mdmcourse.paths import data_dir
+from mdmcourse.study.unit import STATISTICS
 from mdmcourse.tasks import get_task
 
 VERDICTS = ("reproduces", "partly", "does not reproduce", "not settled", "not measured")
@@ -180,11 +181,9 @@ def load_plan(plan: str | Path) -> StudyPlan:
     """
     given, text = _read(plan, like=())
     try:
+        _check_names("a plan", given, ("pairs", "findings", "like", *_settings(StudyPlan)))
         groups = tuple(_group(row) for row in given.pop("pairs", []))
-        findings = tuple(
-            Finding(name, row["claim"], tuple(Criterion(**criterion) for criterion in row["criteria"]))
-            for name, row in given.pop("findings", {}).items()
-        )
+        findings = tuple(_finding(name, row) for name, row in given.pop("findings", {}).items())
         if "shares" in given:
             given["shares"] = tuple(given["shares"])
         digest = hashlib.sha256(text.encode()).hexdigest()
@@ -222,17 +221,52 @@ def _read(plan: str | Path, like: tuple[str, ...]) -> tuple[dict[str, Any], str]
     return {**kept, **given}, text + other_text
 
 
+def _settings(kind: type) -> list[str]:
+    """What can be written down for it, as it is called in a plan."""
+    otherwise = ("name", "groups", "findings", "sha256", "path")  # a plan has them from its file, or by other words
+    return [each.name.rstrip("_") for each in fields(kind) if each.name not in otherwise]
+
+
+def _check_names(where: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise UnknownNameError(*suggest(f"setting of {where}", name, known))
+
+
+def _finding(name: str, row: Mapping[str, Any]) -> Finding:
+    """A claim of a plan and its criteria. Raises for settings and statistics that nobody knows."""
+    _check_names(f"finding {name}", row, ("claim", "criteria"))
+    for criterion in row["criteria"]:
+        _check_names("a criterion", criterion, _settings(Criterion))
+    finding = Finding(name, row["claim"], tuple(Criterion(**criterion) for criterion in row["criteria"]))
+    # Only here: a criterion by itself may be about a statistic of one's own, but no study measures that.
+    for what in (term.partition("/")[0] for criterion in finding.criteria for _, term in criterion.terms):
+        if what not in STATISTICS:
+            raise UnknownNameError(*suggest("statistic", what, STATISTICS))
+    return finding
+
+
 def _group(row: Mapping[str, Any]) -> Group:
-    """A pair of a plan. Raises for pairs and tasks that nobody knows."""
+    """A pair of a plan. Raises for pairs and tasks that nobody knows, and for tasks that a toy never learnt."""
+    _check_names("a pair", row, _settings(Group))
     given = dict(row)
     given["global_"] = given.pop("global", None)
     for name in ("seeds", "others"):
         if name in given:
             given[name] = tuple(given[name])
     group = Group(**given)
-    entry("pairs", group.pair)
+    about = entry("pairs", group.pair)
+    # A toy knows nothing but its tasks. What a task that somebody added asks of it, nobody here can know.
+    shipped = {task for pair in registry()["pairs"].values() for task in pair["tasks"]}
+    unlearnt = shipped - set(about["tasks"]) if "seeds" in about else ()
     for task in group.tasks:
         get_task(task)
+        if task in unlearnt:
+            raise InputError(
+                f"{group.pair} never learnt {task}.",
+                "There would be no circuit for it to find: only guesses, differently wrong in each member.",
+                f"Its tasks are {', '.join(about['tasks'])}.",
+            )
     if not group.tasks or not group.seeds:
         raise InputError(f"{group}.", "It has no task, or no seed.", 'Give local="...", global="..." and seeds=[...].')
     return group

@@ -1,7 +1,7 @@
 """A rehearsal of a plan: what its verdicts would be on made-up results, before anything is run.
 
 It shows what no reading of a plan does: a criterion that holds without any effect, one that no result can contradict,
-a statistic that is misspelt and so never measured, one that has no interval with a single ARM.
+one about a task that the plan does not name and so never measures, one that has no interval with a single ARM.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 REACH = 1.15  # of the picture of criteria, to both sides, in units of a row
+MINUS = "\u2212"
 CONTROLS = {
     "arm": "the ARM itself, other prompts",
     "arm-trained-on": "ARM trained on",
@@ -106,7 +107,7 @@ def _row(judged: Judged) -> str:
 
 def _tables(plan: StudyPlan, results: Mapping[str, Any], group: str) -> list[str]:
     """For each task, every member's numbers: means over ARMs."""
-    columns = {
+    rows = {
         "accuracy": "accuracy", "overlap": "overlap with the ARM", "cross": "ARM's circuit in it",
         "own": "its own circuit", "lost": "without lost edges", "source_centre": "centre", "log_edges": "log edges",
         "log_direct": "log direct", "selectivity": "selectivity", "settled": "settled", "distance": "distance",
@@ -115,10 +116,15 @@ def _tables(plan: StudyPlan, results: Mapping[str, Any], group: str) -> list[str
     lines = []
     for task in dict.fromkeys(unit["task"] for unit in results["units"] if unit["group"] == group):
         units = [unit for unit in results["units"] if unit["group"] == group and unit["task"] == task]
+        means = {
+            member: {what: _mean([unit["statistics"].get(f"{what}/{member}") for unit in units]) for what in rows}
+            for member in CONTROLS
+        }
+        shown = {member: CONTROLS[member] for member, cells in means.items() if any(cells.values())}
         lines += [f"*{task}*, means over {len(units)} ARM{'s' if len(units) > 1 else ''}", ""]
-        lines += [f"| | {' | '.join(columns.values())} |", "|---" * (len(columns) + 1) + "|"]
-        for member, label in CONTROLS.items():
-            cells = [_mean([unit["statistics"].get(f"{what}/{member}") for unit in units]) for what in columns]
+        lines += [f"| | {' | '.join(shown.values())} |", "|---" * (len(shown) + 1) + "|"]
+        for what, label in rows.items():
+            cells = [means[member][what] for member in shown]
             if any(cells):
                 lines.append(f"| {label} | {' | '.join(cells)} |")
         off = _integral(units)
@@ -160,6 +166,7 @@ def overlap_figure(plan: StudyPlan, results: Mapping[str, Any]) -> Figure:
         for group in plan.groups
     }
     wide = max(map(len, rows.values()))
+    members = [name for name in CONTROLS if any(f"overlap/{name}" in unit["statistics"] for unit in results["units"])]
     with course_style():
         figure, axes = plt.subplots(
             len(rows), wide, figsize=(2.4 + 3.2 * wide, 0.4 + 2.3 * len(rows)), sharex=True, sharey=True, squeeze=False,
@@ -173,7 +180,7 @@ def overlap_figure(plan: StudyPlan, results: Mapping[str, Any]) -> Figure:
         for group, task, axis in panels:
             axis.set_visible(True)
             units = [unit for unit in results["units"] if (unit["group"], unit["task"]) == (group, task)]
-            for place, member in enumerate(CONTROLS):
+            for place, member in enumerate(members):
                 found = [unit["statistics"].get(f"overlap/{member}") for unit in units]
                 values = [value for value in found if value is not None]
                 if not values:
@@ -182,11 +189,13 @@ def overlap_figure(plan: StudyPlan, results: Mapping[str, Any]) -> Figure:
                 axis.plot(values, [place] * len(values), "o", color=colour, alpha=0.6, markersize=6)
                 axis.plot([sum(values) / len(values)], [place], "|", color=colour, markersize=18, markeredgewidth=2)
             axis.axvline(units[0]["statistics"]["chance/edges"], color=CONTROL_COLOUR, linestyle=":", linewidth=1)
-            axis.set(xlim=(0, 1), ylim=(len(CONTROLS) - 0.5, -0.5))
-            axis.set_title("\n".join(textwrap.wrap(f"{group}: {task}", 44)), fontsize=10)
-            axis.set_yticks(range(len(CONTROLS)), CONTROLS.values())
-        for axis in axes[-1]:
-            axis.set_xlabel("overlap with the ARM")
+            axis.set(xlim=(0, 1), ylim=(len(members) - 0.5, -0.5))
+            axis.set_title(_in_lines(f"{group}: {task}", 44), fontsize=10)
+            axis.set_yticks(range(len(members)), [CONTROLS[member] for member in members])
+        for column in axes.T:  # below the last panel of each column, which need not be in the last row
+            lowest = [axis for axis in column if axis.get_visible()][-1]
+            lowest.set_xlabel("overlap with the ARM")
+            lowest.tick_params(labelbottom=True)
         return shown_once(figure)
 
 
@@ -210,7 +219,7 @@ def criteria_figure(plan: StudyPlan, results: Mapping[str, Any], findings: Seque
     rows = [(finding, criterion) for finding in chosen for criterion in finding.criteria]
     scales = [_scale([of_group[place] for of_group in by_group.values()]) for place in range(len(rows))]
     labels = [
-        f"{finding.name}  {criterion.task}: {_measured(criterion.value)}  (\u00b1{scale:.2g})"
+        f"{finding.name}  {criterion.task.replace('-', MINUS)}: {_measured(criterion.value)}  (\u00b1{scale:.2g})"
         for (finding, criterion), scale in zip(rows, scales, strict=True)
     ]
     with course_style():
@@ -227,21 +236,30 @@ def criteria_figure(plan: StudyPlan, results: Mapping[str, Any], findings: Seque
                 else:
                     _draw(axis, place, each, scale, *looks[each.state])
             axis.set(
-                xlim=(-REACH, REACH), ylim=(len(rows) - 0.5, -0.5), xticks=[-1, 0, 1], xticklabels=["\u2212", "0", "+"]
+                xlim=(-REACH, REACH), ylim=(len(rows) - 0.5, -0.5), xticks=[-1, 0, 1], xticklabels=[MINUS, "0", "+"]
             )
-            axis.set_title("\n".join(textwrap.wrap(title, 20)), fontsize=10)
+            axis.set_title(_in_lines(title, 20), fontsize=10)
             axis.set_yticks(range(len(rows)), labels, fontsize=8)
         shown = [Line2D([], [], color=colour, marker=marker, label=state) for state, (colour, marker) in looks.items()]
         shown.append(Line2D([], [], color="black", marker="|", linestyle="", markersize=12, label="needed"))
-        own_scales = "each row has its own scale: \u2212 and + stand for the number in brackets"
+        own_scales = f"each row has its own scale: {MINUS} and + stand for the number in brackets"
         figure.legend(handles=shown, loc="outside lower center", ncols=4, title=own_scales, title_fontsize=8)
         return shown_once(figure)
+
+
+def _in_lines(title: str, width: int) -> str:
+    """A title in as few lines as the width allows, all about as long: no word alone on the last."""
+    count = len(textwrap.wrap(title, width))
+    longest = min(width, max(map(len, title.split()), default=1))  # narrower than this, words would be broken
+    return "\n".join(
+        next(lines for each in range(longest, width + 1) if len(lines := textwrap.wrap(title, each)) <= count)
+    )
 
 
 def _measured(value: str) -> str:
     """What a criterion's value is of, without whom it compares."""
     what = value.split("/")[0].replace("_", " ")
-    return f"{what} \u2212 other task" if "other-task" in value else what
+    return f"{what} {MINUS} other task" if "other-task" in value else what
 
 
 def _needed(each: Judged) -> float:

@@ -22,7 +22,9 @@ Statistics are named "what/whom":
     distance            how far the query that predicts the analysed token looks, mean over heads, in positions
     skip                largest loss by leaving out one layer, over the layers but the first and the last, as a share
                         of the clean metric: where that is below 0, the share turns its sign
-    cka_revealed, cka_masked   linear CKA with the ARM, mean over places, of tokens that are there or masked
+    effect              clean metric less the corrupted one; accuracy and preferred: of the analysed token
+    cka_revealed, cka_masked   linear CKA with the ARM, mean over places, of tokens that are there or masked; cosine
+                        similarity likewise
     likeness_revealed, likeness_masked   where that stands between another ARM (0) and the ARM trained on (1)
 """
 
@@ -57,6 +59,12 @@ from mdmcourse.study.evaluate import at_target
 from mdmcourse.tasks import readable
 from mdmcourse.tasks.task import Prompts
 
+STATISTICS = (
+    "overlap", "chance", "cross", "own", "lost", "new", "effect", "accuracy", "preferred",
+    "source_centre", "reader_centre", "log_edges", "log_direct", "selectivity", "settled", "distance", "skip",
+    "cka_revealed", "cka_masked", "cosine_revealed", "cosine_masked", "likeness_revealed", "likeness_masked",
+)  # fmt: skip
+"""What can stand before the "/" of a statistic's name."""
 MDMS = ("mdm", "mdm-second-seed")
 LIKENESS_PROMPTS = 64
 

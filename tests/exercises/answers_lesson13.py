@@ -206,8 +206,7 @@ def step_by_step(text):
         ("seeds = [0]", "seeds = [4, 5, 6]"),
         ('local = "ioi"', 'local = "ioi"\nglobal = "chain"'),
         ('"log_edges/mdms", at_least = 0.0', '"log_edges/mdms - log_edges/arm-trained-on", at_least = 0.2'),
-        ("source_center/arm", "source_centre/arm-trained-on"),
-        ("source_center/mdms", "source_centre/mdms"),
+        ("source_centre/arm", "source_centre/arm-trained-on"),
         ("at_least = 0.247", "at_least = 0.05"),
     ):
         text = text.replace(old, new)
@@ -315,7 +314,8 @@ WRONG = {
         ),
         "the control added": (changed(("mdms - log_edges", "mdms + log_edges")), "every criterion has its control"),
         "no global task": (changed(('global = "chain"', "")), "everything is measured"),
-        "misspelt": (changed(("source_centre", "source_center")), "everything is measured"),
+        "misspelt": (changed(("source_centre", "source_center")), "it loads"),
+        "a task that a toy was never given": (changed(('"toy-chain"', '"toy-countdown"')), "it loads"),
         "met without any effect": (
             changed(("at_least = 0.1,", "at_least = -0.1,")),
             "no difference is no result, and a large one is",
@@ -332,8 +332,8 @@ WRONG = {
             changed(("at_least = 0.1,", "at_least = 0.0,")),
             "a threshold is a difference that somebody cares about",
         ),
-        "a task that the pair was never given": (
-            changed(('"toy-chain"', '"toy-countdown"')),
+        "a task that a real pair was never given": (
+            changed(('"toy-chain"', '"smollm2-135m"')),
             "the pair can be asked that",
         ),
         "on the same ARM": (changed(("[3, 4, 5, 6, 7]", "[0, 3, 4]")), "no ARM judges that was looked at before"),

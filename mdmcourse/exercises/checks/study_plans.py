@@ -36,7 +36,7 @@ criteria = [
 [findings.MOVES]
 claim = "On the global task work is sent from later layers."
 criteria = [
-    { task = "global", value = "source_center/mdms - source_center/arm", at_least = 0.247, why = "seed 0 gave 0.248" },
+    { task = "global", value = "source_centre/mdms - source_centre/arm", at_least = 0.247, why = "seed 0 gave 0.248" },
 ]
 """
 CLAIMS = re.findall(r'claim = "(.*)"', BAD_PLAN)
@@ -82,8 +82,7 @@ def _same_claims(answer: Answer, seed: int) -> str | None:
         return f"the claims are now {claims}"
     for finding in plan.findings:
         about = STATISTIC[finding.claim]
-        near = about[:8]  # a misspelt one is told of by another property
-        if not any(near in criterion.value and "/mdms" in criterion.value for criterion in finding.criteria):
+        if not any(about in criterion.value and "/mdms" in criterion.value for criterion in finding.criteria):
             return f"{finding.name} has no criterion about {about}/mdms"
         if "global task" in finding.claim and not any("global" in criterion.task for criterion in finding.criteria):
             return f"{finding.name} speaks of the global task, and is not judged on it"
@@ -192,8 +191,7 @@ MENDED_PLAN = Exercise(
         ),
         Property(
             "everything is measured", _measured,
-            "A task that [[pairs]] does not name, or a statistic that is not in mdmcourse/study/unit.py: `load_plan` "
-            "cannot tell, and a report would say \"not measured\".",
+            "A task that [[pairs]] does not name: `load_plan` cannot tell, and a report would say \"not measured\".",
         ),
         Property(
             "the pair can be asked that", _tasks_of_pair,
@@ -225,7 +223,7 @@ MENDED_PLAN = Exercise(
         "Look at its rehearsal. One verdict is the same whatever happens, and the other is never measured: each has a "
         "cause that you can read in the plan, or two. Then ask of each number where it comes from.",
         "For each criterion: what is taken away (the ARM, or an ARM trained for as long)? Can the threshold be missed? "
-        "Is the statistic spelt as in mdmcourse/study/unit.py, and the task named under [[pairs]]?",
+        "Is the task named under [[pairs]]?",
         'For instance "log_edges/mdms - log_edges/arm-trained-on", at_least = 0.1; "source_centre/...", at_least ='
         ' 0.05; under [[pairs]] global = "chain", and seeds = [3, 4, 5] or more: `mdmcourse train-toys` trains them.',
     ),
