@@ -20,8 +20,9 @@ BEGIN, END = "<!-- verdicts: written by book/make_study.py -->", "<!-- end of ve
 FIGURES = {
     "overlaps": (
         overlap_figure,
-        "For each task the overlap with the ARM's circuit, a dot for each ARM: of the ARM itself on other prompts, the "
-        "ARM trained on, the MDMs, attention switched without training, another ARM, and the ARM on the other task.",
+        "For each task the overlap with the ARM's circuit, a dot for each ARM, of what the plan holds against it: the "
+        "ARM itself on other prompts, the ARM trained on, the MDMs, attention switched without training; where there "
+        "are several ARMs or tasks, another ARM and the circuit for the other task.",
     ),
     "criteria": (
         criteria_figure,
