@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mdmcourse.errors import MdmcourseError
-from mdmcourse.exercises.limits import TimeUp, undisturbed, within
+from mdmcourse.exercises.limits import TimeUp, seed_all, undisturbed, within
 
 Answer = Callable[..., Any]
 State = Literal["right", "wrong", "to do"]
@@ -97,11 +97,16 @@ ENDS = Property("it comes to an end", lambda answer, seed: None, "Is there a loo
 
 
 def check(exercise: Exercise, answer: Answer, seed: int = 0, seconds: float = SECONDS) -> Verdict:
-    """Test the properties of an exercise one after the other, and stop at the first that does not hold."""
+    """Test the properties of an exercise one after the other, and stop at the first that does not hold.
+
+    An answer may draw random numbers without a generator: it draws the same ones for the same seed, so that one and
+    the same answer is not right today and wrong tomorrow.
+    """
     verdict = Verdict("right")
     with undisturbed() as printed:
         try:
             for each in exercise.properties:
+                seed_all(seed)
                 seen = within(seconds, functools.partial(each.test, answer, seed))
                 if seen is not None:
                     verdict = Verdict("wrong", each, seen)

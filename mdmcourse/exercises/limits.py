@@ -63,6 +63,13 @@ def within(seconds: float, call: Callable[[], T]) -> T:
                 continue
 
 
+def seed_all(seed: int) -> None:
+    """Seed what an answer may draw from, apart from the generators of the same seed that the checks draw from."""
+    random.seed(apart := 2**20 + seed)
+    np.random.seed(apart)
+    torch.manual_seed(apart)
+
+
 @contextlib.contextmanager
 def undisturbed() -> Iterator[io.StringIO]:
     """Random numbers, threads, gradients and the default dtype are afterwards as they were before; what is printed is

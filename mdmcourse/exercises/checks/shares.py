@@ -178,7 +178,7 @@ def _turned_round(answer: Answer, seed: int) -> str | None:
     one, other = (_paired(answer, counts, seed) for counts in ((150, 60, 30, 60), (150, 30, 60, 60)))
     width = one[2] - one[1]
     off = max(abs(one[0] + other[0]), abs(one[1] + other[2]), abs(one[2] + other[1]))
-    return None if off < 0.2 * width else f"a against b gave {told(one)}, b against a {told(other)}"
+    return None if off < 0.3 * width else f"a against b gave {told(one)}, b against a {told(other)}"
 
 
 def _pairs(answer: Answer, seed: int) -> str | None:
@@ -196,7 +196,7 @@ def _disagreements(answer: Answer, seed: int) -> str | None:
     found = _paired(answer, (110, 100, 80, 110), seed)
     wide = found[2] - found[1]
     seen = f"of 400 prompts a alone is right in 100, b alone in 80; it is {wide:.3f} wide"
-    return None if 0.115 < wide < 0.15 else seen
+    return None if 0.105 < wide < 0.16 else seen
 
 
 def _agreement(answer: Answer, seed: int) -> str | None:
