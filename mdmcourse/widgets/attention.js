@@ -51,7 +51,7 @@ function render({ model, el }) {
     const part = element("div", null, pictures);
     const name = element("div", "mdm-headname", part);
     const box = element("div", null, part);
-    return { all, name, box, about: element("div", "mdm-about", part), one: null, names: null };
+    return { all, name, box, about: keepsHeight(element("div", "mdm-about", part)), one: null, names: null };
   });
 
   function thumbnail(each, context, layer, head, x, y, width, height) {

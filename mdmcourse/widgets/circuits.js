@@ -47,7 +47,7 @@ function render({ model, el }) {
   canvas.setAttribute("aria-hidden", "true");
   const side = element("div", "mdm-side", body);
   const chart = element("div", null, side);
-  const about = element("div", "mdm-about", side);
+  const about = keepsHeight(element("div", "mdm-about", side));
   for (const line of [
     `Left half of a node: ${models[0]}, right half: ${models[1]}. Its size, and the bars beside the layers: the share of `
       + "|score| that is sent and read, over all edges.",

@@ -37,7 +37,7 @@ function render({ model, el }) {
     return { map };
   });
   const abouts = element("div", "mdm-maps", root);
-  parts.forEach((part) => { part.about = element("div", "mdm-about mdm-map", abouts); });
+  parts.forEach((part) => { part.about = keepsHeight(element("div", "mdm-about mdm-map", abouts)); });
 
   const index = () => Math.max(0, options.indexOf(model.get("followed")));
   const byRank = () => index() > 0 && model.get("measure") === "rank";

@@ -42,7 +42,8 @@ function render({ model, el }) {
   const announce = announcer(root);
   const charts = element("div", "mdm-charts", root);
   element("p", "mdm-soft", root, "Under each token: the t from which this draw masks it. Ring: one of "
-    + `${draws.length} draws; the filled one is the draw that is shown; bars: how many of them are expected.`);
+    + `${draws.length} draws; the filled one is the draw that is shown; bars: how many of them are expected.`
+    + (schedules.length > 1 ? " Grey curves: the schedules that are not chosen." : ""));
   const frames = [0, 1, 2].map(() => element("div", null, charts));
 
   const current = () => schedules.find(({ name }) => name === model.get("schedule")) ?? schedules[0];

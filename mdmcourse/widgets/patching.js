@@ -15,7 +15,7 @@ function render({ model, el }) {
   const maps = element("div", "mdm-maps", page);
   const legend = element("div", null, page);
   const pointAt = promptPair(page, prompt);
-  const abouts = element("div", "mdm-maps", page);
+  const abouts = keepsHeight(element("div", "mdm-maps", page));
   let colours = null, hovered = null, parts = [], index = 0;
 
   // As many digits as there is room for; nothing where nothing happens.

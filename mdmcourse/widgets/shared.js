@@ -91,6 +91,19 @@ function oncePerFrame(draw) {
   return () => { asked ||= requestAnimationFrame(() => { asked = 0; draw(); }); };
 }
 
+// A panel whose text changes stays as tall as it ever was, or all below it would move with the pointer. With another
+// width it starts anew. Returns the panel.
+function keepsHeight(panel) {
+  let width = 0;
+  panel.style.boxSizing = "border-box"; // so that its height is what its least height is set to
+  new ResizeObserver(() => {
+    if (panel.offsetWidth !== width) panel.style.minHeight = "";
+    width = panel.offsetWidth;
+    panel.style.minHeight = `${panel.offsetHeight}px`;
+  }).observe(panel);
+  return panel;
+}
+
 // A canvas knows nothing of CSS: it has to be told when the page turns dark. Returns how to stop.
 function whenThemeChanges(react) {
   const dark = matchMedia("(prefers-color-scheme: dark)");

@@ -78,7 +78,7 @@ function render({ model, el }) {
   const speeds = [0.5, 1, 2, 4];
   const speed = selectInput(controls, "Speed", speeds.map((times) => `${times}×`), () => { if (timer) start(); });
   speed.selectedIndex = 1;
-  const about = element("div", "mdm-about", root);
+  const about = keepsHeight(element("div", "mdm-about", root));
   const keys = element("div", "mdm-keys", root);
   for (const [className, text] of [
     ["mdm-given", "given"], ["mdm-masked", "masked"], ["mdm-ramp", "unsure to sure, bar: probability"],

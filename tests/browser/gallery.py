@@ -145,5 +145,6 @@ def gallery(data: Data) -> dict[str, Any]:
         "shift": ShiftSummary(data.shift, verdicts=VERDICTS),
         "unmasking": UnmaskingPlayer(data.traces, data.tokenizer),
         "circuits-20": CircuitViewer(data.scores, data.comparisons, data.faithfulness, k=20),
+        "circuits-100": CircuitViewer(data.scores, data.comparisons, data.faithfulness, k=100),
         "circuits-400": CircuitViewer(data.scores, data.comparisons, data.faithfulness, k=400),
     }

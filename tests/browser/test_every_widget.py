@@ -112,6 +112,23 @@ def test_mouse_and_keys_move_one_of_two(visit: Visit, site: str, name: str) -> N
     visit.check()
 
 
+@pytest.mark.parametrize("name", ["unmasking", "attention", "lens", "patching", "circuits"])
+def test_what_lies_below_stays_where_it_is(visit: Visit, site: str, name: str) -> None:
+    """A panel that tells of what is pointed at grows with its text, and does not shrink again."""
+    visit.page.set_viewport_size({"width": 420, "height": 900})
+    page, (widget, _) = drawn(visit, f"{site}/{name}.html", 2)
+    selectors = {"circuits": ".mdm-node[tabindex='0']", "unmasking": "button.mdm-token"}
+    widget.locator(selectors.get(name, "svg[role=slider]")).first.focus()
+    heights, texts = [], set()
+    for key in 4 * ["ArrowRight", "ArrowUp", "ArrowRight", "ArrowDown", "ArrowLeft", "Escape"]:
+        page.keyboard.press(key)
+        settle(page)
+        heights.append(widget.evaluate("widget => widget.offsetHeight"))
+        texts.add(widget.inner_text())
+    assert len(texts) > 2
+    assert heights == sorted(heights)
+
+
 @pytest.mark.parametrize("visit", ["light", "dark"], indirect=True)
 def test_nothing_is_hard_to_read_or_without_a_name(visit: Visit, site: str) -> None:
     visit.page.set_viewport_size({"width": 1100, "height": 7000})  # what is out of view cannot be looked behind

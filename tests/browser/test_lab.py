@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -63,14 +64,20 @@ def lab(tmp_path_factory: pytest.TempPathFactory, chromium: str) -> Iterator[tup
         "--LabApp.extension_manager=readonly",
     ]  # fmt: skip
     with (home / "log.txt").open("w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        server = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
         try:
             address = f"http://127.0.0.1:{port}"
             wait_for(f"{address}/api", server, home / "log.txt")
             yield address, notebook
         finally:
             server.terminate()
-            server.wait(timeout=60)
+            try:
+                server.wait(timeout=60)
+            except subprocess.TimeoutExpired:  # how fast JupyterLab stops on a busy machine is not what is tested
+                os.killpg(server.pid, signal.SIGKILL)
+                server.wait()
 
 
 def wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
