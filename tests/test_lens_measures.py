@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mdmcourse.errors import InputError
-from mdmcourse.lens import cosine_similarity, linear_cka, selectivity
+from mdmcourse.lens import cosine_similarity, linear_cka, resampled_cka, selectivity
 
 
 def test_similarity_and_selectivity_by_hand():
@@ -34,3 +34,19 @@ def test_similarity_and_selectivity_by_hand():
     assert math.isclose(float(selectivity(same)), 0, abs_tol=1e-6)
     with pytest.raises(InputError):
         selectivity(one[:, :1])
+
+
+def test_resampled_cka_is_that_of_repeated_tokens():
+    """Where a few giants dwarf all others too, as in real residual streams."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 6, generator=generator) + 100
+    x[:2] *= 1000
+    y = torch.randn(40, 5, generator=generator) + x[:, :5]
+    drawn = [torch.arange(40), *(torch.randint(40, (n,), generator=generator) for n in (40, 40, 25))]
+    counts = torch.stack([each.bincount(minlength=40).float() for each in drawn])
+    found = resampled_cka(x, y, counts)
+    for each, value in zip(drawn, found.tolist(), strict=True):
+        assert math.isclose(value, linear_cka(x[each], y[each]), rel_tol=1e-6)
+    assert resampled_cka(x, y, torch.eye(40)[:1]).isnan().all()
+    with pytest.raises(InputError):
+        resampled_cka(x, y[:3], counts)

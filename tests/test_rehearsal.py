@@ -15,7 +15,7 @@ from mdmcourse.tasks import TASKS, Chain
 
 MORE = Criterion("global", "overlap/mdms - overlap/arm-trained-on", "", at_least=0.1)
 LESS = Criterion("global - local", "overlap/mdms - overlap/arm-trained-on", "", at_most=-0.1)
-ONLY_OVER_ARMS = Criterion("global", "cross/mdms - cross/arm-trained-on", "", at_most=-0.1)
+CROSS = Criterion("global", "cross/mdms - cross/arm-trained-on", "", at_most=-0.1)
 MISSPELT = Criterion("global", "overlp/mdms", "", at_most=-0.1)
 
 
@@ -42,9 +42,13 @@ def test_what_a_plan_says_wrongly_comes_out():
     assert states(without, 0.3) == ["not measured"]
 
 
-def test_with_one_arm_only_what_has_an_interval_over_prompts_can_be_judged():
-    assert states(plan(MORE, ONLY_OVER_ARMS, seeds=(0,)), -0.5) == ["contradicted", "open"]
-    assert states(plan(ONLY_OVER_ARMS), -0.5) == ["met"]
+def test_with_one_arm_intervals_are_over_prompts():
+    found = rehearse(plan(MORE, CROSS, seeds=(0,)), -0.5)
+    assert [(judged.state, judged.over) for judged in found[0].criteria] == [
+        ("contradicted", "prompts"), ("met", "prompts")
+    ]  # fmt: skip
+    assert states(plan(CROSS, seeds=(0,)), -0.5, spread=0.5) == ["open"]
+    assert states(plan(CROSS), -0.5) == ["met"]
 
 
 def test_arms_differ_by_the_given_spread_around_the_given_difference():

@@ -27,7 +27,7 @@ from mdmcourse.paths import data_dir
 from mdmcourse.study.plan import VERDICTS, Criterion, Finding, Group, StudyPlan, load_plan
 from mdmcourse.study.report import as_markdown, criteria_figure, overlap_figure
 from mdmcourse.study.run import hash_of, load_results, results_file, results_of, run_study
-from mdmcourse.study.unit import STATISTICS
+from mdmcourse.study.unit import STATISTICS, _functional
 from mdmcourse.study.verdicts import T_800, T_975, judge_criterion, verdicts
 
 RUN = sys.modules[run_study.__module__]
@@ -109,11 +109,36 @@ def test_statistics_are_what_they_say(study):
     assert math.isclose(found["cka_revealed/mdm"], alike, rel_tol=1e-4)
 
 
-def test_intervals_hold_what_was_measured_over_prompts(study):
+def test_every_statistic_of_a_model_has_an_interval_over_prompts(study):
     unit = json.loads(study[1].read_text())["units"][0]
-    assert set(unit["intervals"]) <= set(unit["statistics"])
+    over_prompts = {name for name in unit["statistics"] if not name.endswith(("/mdms", "/edges"))}
+    assert set(unit["intervals"]) == over_prompts
     assert all(low <= high for low, high in unit["intervals"].values())
-    assert {"overlap/mdm", "log_direct/arm", "selectivity/mdm"} <= set(unit["intervals"])
+
+
+def test_what_is_run_is_resampled_as_if_prompts_were_repeated():
+    generator = torch.Generator().manual_seed(0)
+
+    def metrics(*names):
+        return {name: 3 * torch.rand(6, generator=generator, dtype=torch.float64) for name in names}
+
+    names = ("none", "cross", "own", "lost")
+    runs = {"arm": metrics(*names, "new/mdm"), "mdm": metrics(*names), "attention-switched": metrics(*names)}
+    for name, each in runs.items():
+        each["all"] = each["none"] + (0.01 if name == "attention-switched" else 2.0)
+    drawn = [torch.arange(6), torch.tensor([0, 0, 3, 3, 3, 5]), torch.tensor([1, 2, 2, 4, 4, 1])]
+    counts = torch.stack([each.bincount(minlength=6).double() for each in drawn])
+    found = _functional(runs, counts)
+    for row, index in enumerate(drawn):
+        arm, mdm = (
+            {name: float(each[index].mean()) for name, each in runs[member].items()} for member in ("arm", "mdm")
+        )
+        assert math.isclose(found["effect/mdm"][row], mdm["all"] - mdm["none"])
+        assert math.isclose(found["cross/mdm"][row], (mdm["cross"] - mdm["none"]) / (mdm["all"] - mdm["none"]))
+        assert math.isclose(found["lost/arm"][row], (arm["all"] - arm["lost"]) / (arm["all"] - arm["none"]))
+        assert math.isclose(found["new/mdm"][row], (arm["all"] - arm["new/mdm"]) / (arm["all"] - arm["none"]))
+    assert "effect/attention-switched" in found
+    assert "cross/attention-switched" not in found  # of hardly any effect there is no share
 
 
 @pytest.mark.slow

@@ -28,6 +28,36 @@ def linear_cka(x: Float[Tensor, "token d_x"], y: Float[Tensor, "same_token d_y"]
     return float(torch.linalg.matrix_norm(x.T @ y).square() / own)
 
 
+def resampled_cka(
+    x: Float[Tensor, "token d_x"], y: Float[Tensor, "same_token d_y"], counts: Float[Tensor, "resample token"]
+) -> Float[Tensor, " resample"]:
+    """`linear_cka` with every token taken as often as a row of `counts` says, for each of its rows: for a bootstrap.
+
+    By kernels, K = X X^T and L = Y Y^T, that are computed once. Centred with the counts w as weights (n in all),
+    sum_ij w_i w_j K_ij L_ij = w^T (K * L) w - 2/n w^T (Kw * Lw) + 1/n^2 (w^T K w)(w^T L w), where K and L on the left
+    are centred, and * goes number by number.
+
+    Raises InputError if the rows of x and y differ in number or are fewer than two. Where a row of `counts` leaves
+    nothing that varies, the result is NaN.
+    """
+    _check(x, y)
+    # Against cancellation only. A mean would be dragged far away by a few giants, which a row may not contain.
+    x, y = (each.double() - each.double().median(dim=0).values for each in (x, y))
+    k, l, w = x @ x.T, y @ y.T, counts.double()  # noqa: E741
+    n = w.sum(dim=1)
+    kw, lw = w @ k, w @ l
+
+    def common(one: Tensor, one_w: Tensor, other: Tensor, other_w: Tensor) -> Tensor:
+        crossed = (w * one_w * other_w).sum(dim=1)
+        return (
+            torch.einsum("ri,ij,rj->r", w, one * other, w)
+            - 2 / n * crossed
+            + (w * one_w).sum(dim=1) * (w * other_w).sum(dim=1) / n.square()
+        )
+
+    return common(k, kw, l, lw) / (common(k, kw, k, kw) * common(l, lw, l, lw)).sqrt()
+
+
 def cosine_similarity(x: Float[Tensor, "token d"], y: Float[Tensor, "same_token d"]) -> float:
     """Mean cosine of the angle between the two vectors of a token: 1 if they point the same way in all tokens.
 

@@ -54,7 +54,16 @@ class Accuracy:
 @torch.no_grad()
 def at_target(model: LanguageModel, prompts: Prompts, batch_size: int = 256) -> tuple[float, float]:
     """Shares of prompts at whose target the answer has the highest logit, and a higher one than the distractor."""
-    highest = higher = 0
+    highest, higher = at_each_target(model, prompts, batch_size)
+    return float(highest.double().mean()), float(higher.double().mean())
+
+
+@torch.no_grad()
+def at_each_target(
+    model: LanguageModel, prompts: Prompts, batch_size: int = 256
+) -> tuple[Bool[Tensor, " prompt"], Bool[Tensor, " prompt"]]:
+    """Has the answer the highest logit at the target of each prompt, and has it a higher one than the distractor?"""
+    highest, higher = [], []
     prompts = readable(model, prompts)
     for start in range(0, len(prompts), batch_size):
         part = slice(start, start + batch_size)
@@ -62,9 +71,9 @@ def at_target(model: LanguageModel, prompts: Prompts, batch_size: int = 256) -> 
         where = torch.zeros_like(clean, dtype=torch.bool).scatter_(1, target[:, None], True)
         logits = model.logits_at(clean.to(model.device), where.to(model.device)).cpu()
         answer, distractor = (logits.gather(1, ids[part, None]) for ids in (prompts.answer, prompts.distractor))
-        highest += int((logits.argmax(dim=-1) == prompts.answer[part]).sum())
-        higher += int((answer > distractor).sum())
-    return highest / len(prompts), higher / len(prompts)
+        highest.append(logits.argmax(dim=-1) == prompts.answer[part])
+        higher.append((answer > distractor).squeeze(1))
+    return torch.cat(highest), torch.cat(higher)
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """A rehearsal of a plan: what its verdicts would be on made-up results, before anything is run.
 
 It shows what no reading of a plan does: a criterion that holds without any effect, one that no result can contradict,
-one about a task that the plan does not name and so never measures, one that has no interval with a single ARM.
+one about a task that the plan does not name and so never measures.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def imagined(plan: StudyPlan, difference: float, spread: float = 0.001) -> dict[
     statistic of the MDMs is larger by `difference`, on the local one by half of it.
 
     spread: standard deviation over ARMs of each difference; their mean is exact. With one ARM it is that over prompts.
-    Which statistics there are, and which of them have an interval over prompts, is taken from the toys' study.
+    Which statistics there are is taken from the toys' study.
     """
     example = load_results(load_plan("toys"))["units"][0]
     units = []
@@ -37,9 +37,7 @@ def imagined(plan: StudyPlan, difference: float, spread: float = 0.001) -> dict[
             name: 0.4 + (shift + chance if name.split("/")[1] in (*MDMS, "mdms") else 0.0)
             for name in example["statistics"]
         }
-        intervals = {
-            name: [statistics[name] - 1.96 * spread, statistics[name] + 1.96 * spread] for name in example["intervals"]
-        }
+        intervals = {name: [value - 1.96 * spread, value + 1.96 * spread] for name, value in statistics.items()}
         units.append(
             {"group": group.title, "seed": seed, "task": task, "kind": kind}
             | {"statistics": statistics, "intervals": intervals}

@@ -21,7 +21,7 @@ Statistics are named "what/whom":
     settled             share of the depth at which the logit lens first has the answer on top, to stay; mean
     distance            how far the query that predicts the analysed token looks, mean over heads, in positions
     skip                largest loss by leaving out one layer, over the layers but the first and the last, as a share
-                        of the clean metric: where that is below 0, the share turns its sign
+                        of the clean metric; not measured where that is below 0.1: what is not there cannot be lost
     effect              clean metric less the corrupted one; accuracy and preferred: of the analysed token
     cka_revealed, cka_masked   linear CKA with the ARM, mean over places, of tokens that are there or masked; cosine
                         similarity likewise
@@ -31,7 +31,6 @@ Statistics are named "what/whom":
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,16 +45,15 @@ from mdmcourse.lens import (
     answer_lens,
     attention_distance,
     attention_patterns,
-    cosine_similarity,
     direct_attribution,
-    linear_cka,
     neuron_activations,
+    resampled_cka,
     residual_stream,
     selectivity,
     skip_layers,
 )
 from mdmcourse.models.reading import MDM, LanguageModel
-from mdmcourse.study.evaluate import at_target
+from mdmcourse.study.evaluate import at_each_target
 from mdmcourse.tasks import readable
 from mdmcourse.tasks.task import Prompts
 
@@ -94,8 +92,9 @@ class Material:
 def measure(
     material: Material, *, share: float, shares: tuple[float, ...], resamples: int, seed: int
 ) -> dict[str, Any]:
-    """All statistics of a unit, as plain data: {"statistics": {name: value}, "intervals": {name: [low, high]} over
-    prompts, for those that are means over them, and "curves"}."""
+    """All statistics of a unit, as plain data: {"statistics": {name: value}, "intervals": {name: [low, high]} and
+    "curves"}. Intervals are a bootstrap's over prompts: those that circuits were found on, or those that they are run
+    on and representations are taken from; the circuits that are run stay those that were found."""
     graph, members = material.graph, material.members
     k = round(share * graph.n_edges)
     grid = torch.tensor([max(1, round(each * graph.n_edges)) for each in shares])
@@ -106,10 +105,10 @@ def measure(
     neurons = {name: neuron_activations(model, tested[name]) for name, model in members.items()}
     edges = {name: scores.need_prompts()[:, graph.exists] for name, scores in material.scores.items()}
 
-    def resampleable(draw: Callable[[Int[Tensor, " n"]], Int[Tensor, " n"]]) -> tuple[dict[str, float], Tensor]:
-        """What can be computed from any draw of the prompts."""
+    def resampleable(*drawn: Int[Tensor, " n"]) -> tuple[dict[str, float], Tensor]:
+        """What can be computed from any draw of the prompts: two halves to find circuits on, and those to test on."""
         found: dict[str, float] = {}
-        halves = [draw(first), draw(second)]
+        *halves, tests = drawn
         means = {name: [each[index].mean(dim=0) for index in halves] for name, each in edges.items()}
         curves = torch.stack(
             [
@@ -121,26 +120,30 @@ def measure(
         found |= {f"overlap/{name}": float(curve[at]) for name, curve in zip(means, curves, strict=True)}
         for name, (a, b) in means.items():
             found |= {f"{what}/{name}": value for what, value in _of_scores((a + b) / 2, graph).items()}
-        drawn = draw(torch.arange(len(material.tested_on)))
         for name, values in direct.items():
-            found[f"log_direct/{name}"] = float(entropy(values[drawn].mean(dim=0)[None, 1:].abs()))
-            early = neurons[name][: max(1, graph.layers // 2), drawn]
+            found[f"log_direct/{name}"] = float(entropy(values[tests].mean(dim=0)[None, 1:].abs()))
+            early = neurons[name][: max(1, graph.layers // 2), tests]
             found[f"selectivity/{name}"] = float(selectivity(early).nanmean())
         return found, curves
 
-    statistics, curves = resampleable(lambda index: index)
+    sets = (first, second, torch.arange(len(material.tested_on)))
+    statistics, curves = resampleable(*sets)
     generator = torch.Generator().manual_seed(seed)
+    draws = [
+        [each[torch.randint(len(each), (len(each),), generator=generator)] for each in sets] for _ in range(resamples)
+    ]
+    drawn_again = [resampleable(*draw)[0] for draw in draws]
+    samples = {name: torch.tensor([each[name] for each in drawn_again], dtype=torch.float64) for name in statistics}
 
-    def redrawn(index: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-        return index[torch.randint(len(index), (len(index),), generator=generator)]
-
-    samples = [resampleable(redrawn)[0] for _ in range(resamples)]
-    statistics |= _functional(material, k) | _inside(material)
+    # How often each prompt to test on is taken: all of them once, and then as they were drawn.
+    tests = [sets[-1], *(draw[-1] for draw in draws)]
+    counts = torch.stack([each.bincount(minlength=len(sets[-1])).double() for each in tests])
+    measured = _functional(_runs(material, k), counts) | _likeness(material, counts) | _inside(material, counts)
+    for name, values in measured.items():
+        statistics[name], samples[name] = float(values[0]), values[1:]
     statistics["chance/edges"] = chance_overlap(k, graph.n_edges)
-    samples_of = {name: torch.tensor([sample[name] for sample in samples], dtype=torch.float64) for name in samples[0]}
-    intervals = {
-        name: each.quantile(torch.tensor([0.025, 0.975]).double()).tolist() for name, each in samples_of.items()
-    }
+    ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
+    intervals = {name: each.quantile(ends).tolist() for name, each in samples.items()}
     return {
         "statistics": _with_means(statistics),
         "intervals": intervals,
@@ -168,10 +171,11 @@ def _of_scores(mean: Float[Tensor, " edge"], graph: Graph) -> dict[str, float]:
     }
 
 
-def _functional(material: Material, k: int) -> dict[str, float]:
-    """Circuits that are run: the ARM's and the member's own in each; and what goes with edges that only one has."""
+def _runs(material: Material, k: int) -> dict[str, dict[str, Float[Tensor, " prompt"]]]:
+    """The metric in each member with only some edges left: the ARM's circuit and the member's own; and without those
+    that only one of them has."""
     graph = material.graph
-    found: dict[str, float] = {}
+    found = {}
     circuits = {name: Circuit.top(material.scores[name], k) for name in material.members}
     of_arm = circuits["arm"].edges
     for name, model in material.members.items():
@@ -189,57 +193,85 @@ def _functional(material: Material, k: int) -> dict[str, float]:
         run = run_circuits(
             model, readable(model, material.tested_on), [Circuit.of(graph, edges) for edges in chosen.values()]
         )
-        value = dict(zip(chosen, run.double().mean(dim=1).tolist(), strict=True))
+        found[name] = dict(zip(chosen, run.double().cpu(), strict=True))
+    return found
+
+
+def _functional(
+    runs: dict[str, dict[str, Float[Tensor, " prompt"]]], counts: Float[Tensor, "resample prompt"]
+) -> dict[str, Float[Tensor, " resample"]]:
+    """What of the effect is left or goes, each prompt taken as often as a row of `counts` says."""
+    weights = counts / counts.sum(dim=1, keepdim=True)
+    found = {}
+    for name, each in runs.items():
+        value = {which: weights @ metric for which, metric in each.items()}
         effect = value["all"] - value["none"]
         found[f"effect/{name}"] = effect
-        if abs(effect) < 0.1:  # logits: nothing that a share could be taken of
+        if abs(effect[0]) < 0.1:  # logits: nothing that a share could be taken of
             continue
         for what in ("cross", "own"):
             found[f"{what}/{name}"] = (value[what] - value["none"]) / effect
         found[f"lost/{name}"] = (value["all"] - value["lost"]) / effect
-        found |= {what: (value["all"] - value[what]) / effect for what in chosen if what.startswith("new/")}
+        found |= {what: (value["all"] - value[what]) / effect for what in value if what.startswith("new/")}
     return found
 
 
-def _inside(material: Material) -> dict[str, float]:
-    """What the lens shows of each member, and how alike its representations are to the ARM's."""
-    found: dict[str, float] = {}
-    layers = material.graph.layers
+def _likeness(material: Material, counts: Float[Tensor, "resample prompt"]) -> dict[str, Float[Tensor, " resample"]]:
+    """How alike the members' representations are to the ARM's, each prompt taken as often as a row of `counts` says."""
+    found: dict[str, Float[Tensor, " resample"]] = {}
+    few = material.tested_on.select(slice(0, LIKENESS_PROMPTS))
+    streams = {
+        name: residual_stream(model, readable(model, few).clean.to(model.device))[1:].float().cpu()
+        for name, model in material.members.items()
+    }
     mask = next((model.mask_id for model in material.members.values() if isinstance(model, MDM)), -1)
-    masked = material.tested_on.clean[:LIKENESS_PROMPTS].cpu() == mask
-    streams, kinds = {}, {"revealed": ~masked, "masked": masked}
+    masked = few.clean.cpu() == mask
+    for kind, where in (("revealed", ~masked), ("masked", masked)):
+        if where.sum() < 8:
+            continue
+        of_tokens = counts[:, : len(few), None].expand(-1, *where.shape)[:, where]
+        for name, stream in streams.items():
+            if name == "arm":
+                continue
+            pairs = [(x[where].double(), y[where].double()) for x, y in zip(streams["arm"], stream, strict=True)]
+            found[f"cka_{kind}/{name}"] = torch.stack([resampled_cka(x, y, of_tokens) for x, y in pairs]).mean(dim=0)
+            cosines = torch.stack([torch.cosine_similarity(x, y, dim=-1) for x, y in pairs]).mean(dim=0)
+            found[f"cosine_{kind}/{name}"] = of_tokens @ cosines / of_tokens.sum(dim=1)
+        if "other-arm" not in streams or "arm-trained-on" not in streams:
+            continue
+        low, high = found[f"cka_{kind}/other-arm"], found[f"cka_{kind}/arm-trained-on"]
+        if high[0] - low[0] > 0.05:
+            for name in MDMS:
+                if name in streams:
+                    found[f"likeness_{kind}/{name}"] = (found[f"cka_{kind}/{name}"] - low) / (high - low)
+    return found
+
+
+def _inside(material: Material, counts: Float[Tensor, "resample prompt"]) -> dict[str, Float[Tensor, " resample"]]:
+    """What the lens shows of each member, each prompt taken as often as a row of `counts` says."""
+    found = {}
+    layers = material.graph.layers
+
+    def mean(of_prompts: Tensor) -> Tensor:
+        """Over prompts, the last axis, for every row of `counts`."""
+        taken = counts[:, : of_prompts.shape[-1]]
+        return of_prompts.double().cpu() @ taken.T / taken.sum(dim=1)
+
     for name, model in material.members.items():
         tested = readable(model, material.tested_on)
         few = tested.select(slice(0, LIKENESS_PROMPTS))
         clean = few.clean.to(model.device)
-        found[f"accuracy/{name}"], found[f"preferred/{name}"] = at_target(model, tested)
+        found[f"accuracy/{name}"], found[f"preferred/{name}"] = map(mean, at_each_target(model, tested))
         lens = answer_lens(model, tested)
         wrong = (lens.rank > 0).int()
         last_wrong = (wrong * torch.arange(1, layers + 2)[:, None]).amax(dim=0)  # 0: on top from the beginning
-        found[f"settled/{name}"] = float(last_wrong.clamp(max=layers).double().mean()) / layers
+        found[f"settled/{name}"] = mean(last_wrong.clamp(max=layers)) / layers
         rows, query = torch.arange(len(few), device=clean.device), few.target.to(clean.device) - int(model.shift)
         distance = attention_distance(attention_patterns(model, clean).float())
-        found[f"distance/{name}"] = float(distance[:, rows, :, query].mean())
-        skipped = skip_layers(model, few).double().mean(dim=1)
-        if layers > 2 and abs(effect := float(skipped[0])) > 0.1:
-            found[f"skip/{name}"] = float((skipped[0] - skipped[2:-1]).max()) / effect
-        streams[name] = residual_stream(model, clean)[1:].float().cpu()
-    for kind, where in kinds.items():
-        if not where.any() or where.sum() < 8:
-            continue
-        for name, stream in streams.items():
-            if name == "arm":
-                continue
-            pairs = [(x[where], y[where]) for x, y in zip(streams["arm"], stream, strict=True)]
-            found[f"cka_{kind}/{name}"] = sum(linear_cka(x, y) for x, y in pairs) / len(pairs)
-            found[f"cosine_{kind}/{name}"] = sum(cosine_similarity(x, y) for x, y in pairs) / len(pairs)
-        if "other-arm" not in streams or "arm-trained-on" not in streams:
-            continue
-        low, high = found[f"cka_{kind}/other-arm"], found[f"cka_{kind}/arm-trained-on"]
-        if high - low > 0.05:
-            for name in MDMS:
-                if name in streams:
-                    found[f"likeness_{kind}/{name}"] = (found[f"cka_{kind}/{name}"] - low) / (high - low)
+        found[f"distance/{name}"] = mean(distance[:, rows, :, query].flatten(1).mean(dim=1))
+        skipped = mean(skip_layers(model, few))
+        if layers > 2 and skipped[0, 0] > 0.1:
+            found[f"skip/{name}"] = (skipped[0] - skipped[2:-1]).amax(dim=0) / skipped[0]
     return found
 
 

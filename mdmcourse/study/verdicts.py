@@ -134,10 +134,12 @@ def _value(criterion: Criterion, units: list[Unit], seed: int) -> float | None:
 
 def _half_width(criterion: Criterion, units: list[Unit], seed: int) -> float:
     """Half of the 95 % interval over prompts of one ARM's sum, as if its terms varied independently: they share
-    prompts, so that it is rather too wide. A term without an interval counts as exact; NaN if none has one."""
+    prompts, so that it is rather too wide. A term without an interval counts as exact; NaN if none has one, or if the
+    ends of one are no numbers."""
     halves = []
     for _, kind in _kinds(criterion):
         unit = next(unit for unit in units if unit["seed"] == seed and unit["kind"] == kind)
         names = (name.replace("/mdms", "/mdm") for _, name in criterion.terms)
-        halves += [(high - low) / 2 for low, high in (unit["intervals"][n] for n in names if n in unit["intervals"])]
+        ends = [unit["intervals"][name] for name in names if name in unit["intervals"]]
+        halves += [math.nan if None in (low, high) else (high - low) / 2 for low, high in ends]
     return math.hypot(*halves) if halves else math.nan
