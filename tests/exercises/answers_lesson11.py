@@ -206,6 +206,7 @@ LOUD = "it does not matter how loud all are together"
 HALVES = "of 1/2, 1/4 and 1/4 it is 2 to the power 1.5"
 ROWS = "each row is a distribution of its own"
 LENGTH = "both are lists of numbers of one length"
+SHORT = "they are short, 20 numbers at most"
 NOT_NEGATIVE = "weights are not negative, and not all 0"
 BY_NUMBER = "by the effective number the first is more spread out, by a tenth at least"
 BY_GINI = "by Gini the first is sharper, by 0.05 at least"
@@ -244,14 +245,15 @@ WRONG = {
         "an array": (lambda scores: number(scores).numpy(), TENSOR),
     },
     "disagreement": {
-        "lists of two lengths": (lambda: (flat(200, 200), spike(1000, 0.4)), LENGTH),
+        "lists of two lengths": (lambda: (flat(6, 6), spike(20, 0.65)), LENGTH),
         "two tables": (lambda: (torch.ones(4, 5), torch.ones(4, 5)), LENGTH),
-        "a negative weight": (lambda: (flat(1000, 200) - 0.1, spike(1000, 0.4)), NOT_NEGATIVE),
-        "nothing at all": (lambda: (flat(1000, 200), flat(1000, 0)), NOT_NEGATIVE),
-        "the wrong way round": (lambda: (spike(1000, 0.4), flat(1000, 200)), BY_NUMBER),
-        "one is the other": (lambda: (spike(1000, 0.4), spike(1000, 0.4)), BY_NUMBER),
-        "only another size": (lambda: (flat(100, 40), flat(100, 20)), BY_GINI),
-        "spikes of two sizes": (lambda: (spike(1000, 0.2), spike(1000, 0.4)), BY_GINI),
+        "a negative weight": (lambda: (flat(20, 6) - 0.1, spike(20, 0.65)), NOT_NEGATIVE),
+        "nothing at all": (lambda: (flat(20, 6), flat(20, 0)), NOT_NEGATIVE),
+        "the wrong way round": (lambda: (spike(20, 0.65), flat(20, 6)), BY_NUMBER),
+        "one is the other": (lambda: (spike(20, 0.65), spike(20, 0.65)), BY_NUMBER),
+        "only another size": (lambda: (flat(20, 8), flat(20, 4)), BY_GINI),
+        "spikes of two sizes": (lambda: (spike(20, 0.3), spike(20, 0.65)), BY_GINI),
+        "the pair of the table": (lambda: (flat(1001, 200), spike(1001, 0.4)), SHORT),
     },
     "few_prompts": {
         "shuffles in place": (shuffles_in_place, KEPT),
@@ -308,8 +310,8 @@ WRONG = {
 RIGHT = {
     "effective_number": {"in bits": by_powers_of_two, "with a distribution": by_a_distribution},
     "disagreement": {
-        "with more of them": lambda: (flat(4000, 500), spike(4000, 0.5)),
-        "as lists": lambda: (np.array([1.0] * 30 + [0.0] * 70), torch.tensor([60.0] + [40 / 99] * 99)),
+        "with fewer of them": lambda: (flat(19, 5), spike(19, 0.7)),
+        "as lists": lambda: (np.array([1.0] * 6 + [0.0] * 14), torch.tensor([65.0] + [35 / 19] * 19)),
     },
     "few_prompts": {"with numpy": with_numpy, "all draws at once": by_weights},
     "there_and_back": {"by sorting": by_sorting, "in one function": back},

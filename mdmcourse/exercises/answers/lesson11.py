@@ -15,10 +15,10 @@ def effective_number(scores: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch
 
 def disagreement() -> tuple[Tensor, Tensor]:
     """Two lists of weights: by the effective number the first is the more spread out, by Gini the second."""
-    alike = torch.zeros(1000)
-    alike[:200] = 1  # 200 that count the same: effective number 200; but 800 have nothing, Gini .8
-    spike = torch.full((1000,), 0.6 / 999)
-    spike[0] = 0.4  # one large one, and everybody else has a little: effective number 124, Gini .4
+    alike = torch.zeros(20)
+    alike[:6] = 1  # six that count the same: effective number 6; but 14 have nothing, Gini .7
+    spike = torch.full((20,), 0.35 / 19)
+    spike[0] = 0.65  # one large one, and everybody else has a little: effective number 5.4, Gini .6
     return alike, spike
 
 

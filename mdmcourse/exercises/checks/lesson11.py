@@ -124,6 +124,11 @@ def _same_length(answer: Answer, seed: int) -> str | None:
     return f"the two have the shapes {tuple(one.shape)} and {tuple(two.shape)}"
 
 
+def _few(answer: Answer, seed: int) -> str | None:
+    n = len(_pair(answer)[0])
+    return None if n <= 20 else f"each holds {n} numbers"
+
+
 def _weights(answer: Answer, seed: int) -> str | None:
     for name, each in zip(("first", "second"), _pair(answer), strict=True):
         if not each.isfinite().all() or (each < 0).any() or each.sum() <= 0:
@@ -152,6 +157,7 @@ DISAGREEMENT = Exercise(
             "both are lists of numbers of one length", _same_length,
             "Gini depends on how many there are: only lists of one length can be compared. Fill up with zeros.",
         ),
+        Property("they are short, 20 numbers at most", _few, "The table's pair is a thousand long. Fewer will do."),
         Property("weights are not negative, and not all 0", _weights, "They stand for |score|."),
         Property(
             "by the effective number the first is more spread out, by a tenth at least", _by_number,
@@ -169,7 +175,7 @@ DISAGREEMENT = Exercise(
         " ones.",
         "k equal among n: the effective number is k, and Gini is 1 - k/n. Share s in one, the rest alike: Gini is about"
         " s.",
-        "Take n = 1000. 200 equal weights: 200 and .8. And .4 in one, .6 over all others: 124 and .4.",
+        "Take n = 20. Six equal weights: 6 and .7. And .65 in one, .35 over all others: 5.4 and .6.",
     ),
 )  # fmt: skip
 
