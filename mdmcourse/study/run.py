@@ -33,7 +33,7 @@ from mdmcourse.paths import data_dir
 from mdmcourse.storage import sha256, write_text
 from mdmcourse.study.circuits import without_nan
 from mdmcourse.study.plan import Group, StudyPlan
-from mdmcourse.study.unit import Material, measure
+from mdmcourse.study.unit import MEASURED_AS, Material, measure
 from mdmcourse.tasks import get_task, readable
 from mdmcourse.tasks.task import Prompts
 
@@ -61,7 +61,7 @@ def run_study(
     stored = []
     for number, (group, seed, task) in enumerate(plan.units, start=1):
         folder = runs / "studies" / plan.name / f"{group.pair}-{seed}-{task}-{_key(plan, group, seed)}"
-        file = folder.with_suffix(".json")
+        file = folder.with_name(f"{folder.name}.json")  # a pair's name may hold a dot
         if file.exists():
             stored.append(_read(file))
             continue
@@ -70,13 +70,12 @@ def run_study(
         if int(os.environ.get("RANK", "0")) == 0:
             write_text(file, _text(unit))
         stored.append(json.loads(_text(unit)))
-    about = {"python": platform.python_version(), **{name: version(name) for name in ("torch", "transformers")}}
     result = {
         "plan": plan.name,
         "title": plan.title,
         "sha256_of_plan": plan.sha256,
         "command": f"mdmcourse study {plan.name if plan.path is None else plan.path.name}",
-        "versions": about,
+        "versions": _versions(),
         "units": stored,
     }
     if int(os.environ.get("RANK", "0")) == 0:
@@ -190,16 +189,22 @@ def _beside(group: Group, seed: int) -> int | None:
 
 
 def _key(plan: StudyPlan, group: Group, seed: int) -> str:
-    """Changes with everything that a unit of this pair and seed depends on: what the plan says, and the weights."""
-    settings = (plan.prompts, plan.steps, plan.share, plan.shares, plan.resamples, plan.dtype)
+    """Changes with everything that a unit of this pair and seed depends on: what the plan says, the models' files, how
+    statistics are measured, and with which libraries."""
+    settings = (plan.prompts, plan.steps, plan.share, plan.shares, plan.resamples, plan.dtype, MEASURED_AS, _versions())
     about = (group.title, group.tasks, group.local, group.global_, group.weights, _beside(group, seed))
     seeds = [each for each in (seed, _beside(group, seed)) if each is not None]
-    weights = sorted(f"{file}: {checksum}" for each in seeds for file, checksum in _weights(group, each))
-    return hashlib.sha256(repr((settings, about, weights)).encode()).hexdigest()[:8]
+    files = sorted(f"{file}: {checksum}" for each in seeds for file, checksum in _files(group, each))
+    return hashlib.sha256(repr((settings, about, files)).encode()).hexdigest()[:8]
 
 
-def _weights(group: Group, seed: int) -> Iterator[tuple[str, str]]:
-    """The files of weights of a pair, with their checksums; of a model in the hub's cache, its revision."""
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in ("torch", "transformers")}}
+
+
+def _files(group: Group, seed: int) -> Iterator[tuple[str, str]]:
+    """The files of a pair's models (weights, settings, tokenizers) with their checksums; of a model in the hub's cache,
+    its revision."""
     about, given = entry("pairs", group.pair), group.weights or {}
     folders = [Path(folder) for folder in given.values()]
     if "seeds" in about:
@@ -214,7 +219,7 @@ def _weights(group: Group, seed: int) -> Iterator[tuple[str, str]]:
             else:
                 yield about[member], folder.name
     for number, folder in enumerate(folders):
-        for file in sorted(folder.rglob("*.safetensors")):
+        for file in sorted((*folder.rglob("*.safetensors"), *folder.rglob("*.json"))):
             stat = file.stat()
             yield f"{number}: {file.relative_to(folder)}", _checksum(file, stat.st_mtime_ns, stat.st_size)
 
@@ -227,7 +232,7 @@ def _checksum(file: Path, changed: int, size: int) -> str:
 
 def _need(group: Group, seed: int) -> None:
     """Raise for a toy pair that was never trained here, and for models that cannot be fetched."""
-    list(_weights(group, seed))
+    list(_files(group, seed))
 
 
 def hash_of(model: LanguageModel) -> str:

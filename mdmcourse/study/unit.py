@@ -18,7 +18,8 @@ Statistics are named "what/whom":
     source_centre       centre of mass of |score| over layers, as a share of the depth; reader_centre likewise
     log_edges           log of the effective number of edges; log_direct of components that speak to the logits directly
     selectivity         of the neurons in the first half of the layers, mean
-    settled             share of the depth at which the logit lens first has the answer on top, to stay; mean
+    settled             share of the depth at which the logit lens first has the answer on top, to stay; mean, with 1
+                        for a prompt on which it never has: compare only members that are about as often right
     distance            how far the query that predicts the analysed token looks, mean over heads, in positions
     skip                largest loss by leaving out one layer, over the layers but the first and the last, as a share
                         of the clean metric; not measured where that is below 0.1: what is not there cannot be lost
@@ -63,6 +64,8 @@ STATISTICS = (
     "cka_revealed", "cka_masked", "cosine_revealed", "cosine_masked", "likeness_revealed", "likeness_masked",
 )  # fmt: skip
 """What can stand before the "/" of a statistic's name."""
+MEASURED_AS = 2
+"""Raise it with every change to what a unit holds: of a study that is not finished, nothing is reused then."""
 MDMS = ("mdm", "mdm-second-seed")
 LIKENESS_PROMPTS = 64
 
@@ -193,7 +196,7 @@ def _runs(material: Material, k: int) -> dict[str, dict[str, Float[Tensor, " pro
         run = run_circuits(
             model, readable(model, material.tested_on), [Circuit.of(graph, edges) for edges in chosen.values()]
         )
-        found[name] = dict(zip(chosen, run.double().cpu(), strict=True))
+        found[name] = dict(zip(chosen, run.cpu().double(), strict=True))
     return found
 
 
@@ -207,7 +210,7 @@ def _functional(
         value = {which: weights @ metric for which, metric in each.items()}
         effect = value["all"] - value["none"]
         found[f"effect/{name}"] = effect
-        if abs(effect[0]) < 0.1:  # logits: nothing that a share could be taken of
+        if effect[0] < 0.1:  # logits: nothing that a share could be taken of
             continue
         for what in ("cross", "own"):
             found[f"{what}/{name}"] = (value[what] - value["none"]) / effect
@@ -255,7 +258,7 @@ def _inside(material: Material, counts: Float[Tensor, "resample prompt"]) -> dic
     def mean(of_prompts: Tensor) -> Tensor:
         """Over prompts, the last axis, for every row of `counts`."""
         taken = counts[:, : of_prompts.shape[-1]]
-        return of_prompts.double().cpu() @ taken.T / taken.sum(dim=1)
+        return of_prompts.cpu().double() @ taken.T / taken.sum(dim=1)
 
     for name, model in material.members.items():
         tested = readable(model, material.tested_on)
