@@ -8,6 +8,7 @@ from subprocess import PIPE
 
 import pytest
 import torch
+from helpers import tiny_decoder
 
 from mdmcourse import storage
 from mdmcourse.diffusion import TrainConfig, masked_objective, next_token_objective, post_train, train
@@ -332,3 +333,63 @@ if __name__ == "__main__":  # the run that is killed
 def test_settings_out_of_range_are_refused(wrong: dict[str, int]):
     with pytest.raises(InputError, match="TrainConfig"):
         TrainConfig(**wrong)
+
+
+@pytest.mark.parametrize("other", ["texts", "identity", "mask"])
+def test_a_checkpoint_of_another_training_is_refused(tmp_path, other):
+    """Of the same configuration and shape: it would be taken for one's own."""
+    checkpoint = tmp_path / "run.safetensors"
+    run(new_model(), checkpoint=checkpoint, identity="masked")
+    model, sequences, identity = new_model(), task(), "masked"
+    if other == "texts":
+        sequences = sequences.select(torch.arange(4))
+    elif other == "identity":
+        identity = "masked, weight none"
+    else:
+        model.mask_id -= 1
+    before = weights(model)
+    with pytest.raises(CheckpointError, match="another training"):
+        train(model, sequences, masked_objective(), SHORT, checkpoint=checkpoint, identity=identity, progress=False)
+    assert_same(weights(model), before)
+
+
+def test_an_mdm_is_not_continued_from_an_arm(tmp_path):
+    checkpoint = tmp_path / "run.safetensors"
+    arm = toy_arm(word_tokenizer("abcde"), SHAPE)
+    run(arm, objective=next_token_objective(), checkpoint=checkpoint)
+    with pytest.raises(CheckpointError, match="another training"):
+        run(new_model(), checkpoint=checkpoint)
+
+
+def test_dropout_is_part_of_what_the_seed_decides(tmp_path):
+    """And PyTorch's own random numbers go on as if nothing had been trained."""
+
+    def dropping():
+        model = MDM(tiny_decoder("gpt2", vocabulary=12), mask_id=3)
+        for module in model.decoder.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.2
+        return model
+
+    torch.manual_seed(0)
+    run(whole := dropping())
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    assert torch.equal(after, torch.rand(1))
+    still = dropping()
+    for module in still.decoder.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    run(still)
+    assert any(not torch.equal(a, b) for a, b in zip(weights(still).values(), weights(whole).values(), strict=True))
+
+    def interrupt(log):
+        if len(log.rows) == 4:
+            raise KeyboardInterrupt
+
+    checkpoint = tmp_path / "run.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        run(dropping(), checkpoint=checkpoint, on_log=interrupt)
+    torch.manual_seed(5)
+    run(resumed := dropping(), checkpoint=checkpoint)
+    assert_same(weights(resumed), weights(whole))

@@ -1,11 +1,13 @@
 """Training that survives being killed: the same seed gives the same weights, whether or not it was interrupted.
 
-Every step draws its batch and its noise from a generator seeded with the run's seed and the number of the step.
+Every step draws its batch and its noise from a generator seeded with the run's seed and the number of the step; so
+does dropout, from PyTorch's own generator, which is put back afterwards.
 So a step is a function of the weights, the optimiser's state and the step's number, and a checkpoint needs no more.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -89,6 +91,7 @@ def train(
     evaluate: Callable[[LanguageModel], dict[str, float]] | None = None,
     on_log: Callable[[TrainLog], None] | None = None,
     checkpoint: str | Path | None = None,
+    identity: str = "",
     until: Callable[[dict[str, float]], bool] | None = None,
     progress: bool = True,
 ) -> TrainLog:
@@ -96,7 +99,9 @@ def train(
 
     With `checkpoint`, the state is written there at the beginning, every `save_every` steps (where a row of the log
     ends) and at the end. If the file exists already, the training goes on from it and ends with the same weights as
-    one that was never stopped (on the same machine, to the last bit). `evaluate(model)` adds columns to the
+    one that was never stopped (on the same machine, to the last bit). It is refused if it was begun with another
+    configuration, on other texts, with another kind of model, or under another `identity`: say there what else makes
+    this training what it is, such as its objective. `evaluate(model)` adds columns to the
     log; `on_log` sees the log as it grows, for a live plot. The training ends early with the first row of the log of
     which `until(row)` is true: at a target accuracy, for instance. The learning rate still falls as if it went on.
 
@@ -109,12 +114,12 @@ def train(
     optimizer = torch.optim.AdamW(parameters, config.learning_rate, config.betas, weight_decay=config.weight_decay)
     log = TrainLog(config)
     path = Path(checkpoint) if checkpoint is not None else None
-    done = 0
+    done, run = 0, _fingerprint(model, sequences, identity) if path is not None else ""
     if path is not None and path.exists():
-        done = _restore(path, parameters, optimizer, log)
+        done = _restore(path, parameters, optimizer, log, run)
     elif path is not None:
         # The weights to begin with: an early interruption loses nothing, and a bad path is found before any work.
-        _save(path, parameters, optimizer, log, done)
+        _save(path, parameters, optimizer, log, done, run)
     started = time.monotonic() - (log.rows[-1]["seconds"] if log.rows else 0)
     losses: list[Tensor] = []
     model.decoder.train()
@@ -128,7 +133,9 @@ def train(
             batch = _to(sequences.select(index), model.device)
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate_at(step)
-            loss = objective(model, batch, step, generator)
+            with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+                torch.manual_seed(config.seed * 1_000_003 + step)
+                loss = objective(model, batch, step, generator)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, config.clip)
@@ -152,12 +159,12 @@ def train(
                     on_log(log)
             # A checkpoint is written only where a row of the log ends, so that no loss is counted twice or never.
             if path is not None and done % config.save_every == 0 and not losses:
-                _save(path, parameters, optimizer, log, done)
+                _save(path, parameters, optimizer, log, done, run)
     finally:
         bar.close()
         model.decoder.eval()
     if path is not None:
-        _save(path, parameters, optimizer, log, done)
+        _save(path, parameters, optimizer, log, done, run)
     return log
 
 
@@ -194,17 +201,34 @@ def _refuse_nan(loss: float, step: int) -> None:
         )
 
 
+def _fingerprint(model: LanguageModel, sequences: Sequences, identity: str) -> str:
+    """Of what a training is, beside its configuration. Not of the weights it began with: who runs a cell again has a
+    model that is trained in part already."""
+    read = (type(model).__name__, model.attention, model.shift, getattr(model, "mask_id", None), identity)
+    digest = hashlib.sha256(repr(read).encode())
+    for column in (sequences.tokens, sequences.attention_mask, sequences.answer):
+        digest.update(column.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def _save(
-    path: Path, parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, log: TrainLog, done: int
+    path: Path,
+    parameters: list[torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    log: TrainLog,
+    done: int,
+    run: str,
 ) -> None:
     tensors: dict[str, Tensor] = {f"weight.{i}": parameter for i, parameter in enumerate(parameters)}
     for i, parameter in enumerate(parameters):
         for name, value in optimizer.state[parameter].items():
             tensors[f"optimizer.{i}.{name}"] = value
-    write_tensors(path, tensors, {"step": done, "config": asdict(log.config), "rows": log.rows})
+    write_tensors(path, tensors, {"step": done, "run": run, "config": asdict(log.config), "rows": log.rows})
 
 
-def _restore(path: Path, parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, log: TrainLog) -> int:
+def _restore(
+    path: Path, parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, log: TrainLog, run: str
+) -> int:
     tensors, about = read_tensors(path)
     shapes = [list(tensors[name].shape) for name in (f"weight.{i}" for i in range(len(parameters))) if name in tensors]
     config = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(log.config).items()}
@@ -213,6 +237,12 @@ def _restore(path: Path, parameters: list[torch.nn.Parameter], optimizer: torch.
             f"{path} was written by a training with another configuration or another model.",
             "Going on from it would give a result that neither configuration describes.",
             "Delete the file to start anew, or use the configuration it was begun with.",
+        )
+    if about.get("run") != run:
+        raise CheckpointError(
+            f"{path} was written by another training: another kind of model, other texts, or another recipe.",
+            "Going on from it would give a model that neither of the two trainings describes.",
+            "Delete the file to start anew, or name another one.",
         )
     with torch.no_grad():
         for i, parameter in enumerate(parameters):

@@ -126,20 +126,24 @@ def posttrain(
     dtype: str | None = None,
     command: str = "",
     progress: bool = True,
-) -> None:
-    """Train the members of a recipe into `out`, a file each; what is there already is kept.
+) -> list[str]:
+    """Train the members of a recipe into `out`, a file each; what is there already is kept. Returns the names of those
+    that were kept.
 
     `runs` holds the state of the training in progress: run the same again after an interruption. `dtype` replaces the
     recipe's.
     """
+    kept = []
     for member in members or recipe.members:
         file = out / f"{member}.safetensors"
         if file.exists():
+            kept.append(member)
             continue
         model = start(recipe, member, out, dtype)
         config = TrainConfig(**recipe.train, seed=recipe.members[member]["seed"])
         state = runs / f"{out.name}-{member}.safetensors"
-        log = train_member(model, recipe, config, checkpoint=state, progress=progress)
+        identity = repr((recipe.base, recipe.members[member], recipe.lowrank, recipe.masked, dtype or recipe.dtype))
+        log = train_member(model, recipe, config, checkpoint=state, identity=identity, progress=progress)
         about = {
             "base": recipe.base,
             "member": member,
@@ -157,6 +161,7 @@ def posttrain(
         Adapter.of(model.decoder, about).save(file)
         detach(model.decoder)
         state.unlink()
+    return kept
 
 
 def train_member(model: LanguageModel, recipe: Recipe, config: TrainConfig, **options: Any) -> TrainLog:

@@ -119,8 +119,9 @@ def training_sequences(recipe: Recipe, member: str) -> Sequences:
 
 def train_toys(
     pair: str, seed: int, out: Path, *, runs: Path, members: Sequence[str] = (), progress: bool = True
-) -> None:
-    """Train the models of a pair and seed, or some of them, into `out`; what is there already is kept.
+) -> list[str]:
+    """Train the models of a pair and seed, or some of them, into `out`; what is there already is kept. Returns the
+    names of those that were kept.
 
     `runs` holds the state of the training in progress: run the same command again after an interruption. All members
     but the ARM start from the ARM in `out`, so that they can be trained at the same time by several processes; with a
@@ -128,9 +129,11 @@ def train_toys(
     """
     recipe = RECIPES[pair]
     tokenizer = toy_tokenizer()
+    kept = []
     for member in members or toy_members(pair):
         directory = out / member
         if directory.exists():
+            kept.append(member)
             continue
         if recipe.arm_of and (
             member == "arm" or (member == "arm-trained-on" and recipe.mdm_steps == RECIPES[recipe.arm_of].mdm_steps)
@@ -152,7 +155,9 @@ def train_toys(
         state = runs / f"{pair}-{seed}-{member}.safetensors"
         sequences = training_sequences(recipe, member)
         until = None if recipe.target is None else _end(recipe, recipe.target, member, out)
-        log = train_member(model, sequences, recipe, config, checkpoint=state, until=until, progress=progress)
+        log = train_member(
+            model, sequences, recipe, config, checkpoint=state, identity=repr(recipe), until=until, progress=progress
+        )
         origin = {
             "pair": pair, "member": member, "seed": seed,
             "command": f"mdmcourse train-toys {pair} --seed {seed}",
@@ -162,6 +167,7 @@ def train_toys(
         training = {"recipe": asdict(recipe), "config": asdict(config), "log": rows}
         save_model(model, directory, dtype=torch.float16, about={"origin": origin, "training": training})
         state.unlink()
+    return kept
 
 
 def _end(recipe: Recipe, target: float, member: str, out: Path) -> Callable[[dict[str, float]], bool]:
