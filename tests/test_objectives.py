@@ -152,6 +152,17 @@ def test_estimates_of_the_bound_are_masked_losses(mdm):
         assert_close(estimate[0], masked_loss(mdm, x, x_t, t, maskable, divisor="sequences"))
 
 
+def test_padding_is_no_context_of_the_bound(mdm, batch):
+    [together] = elbo(mdm, batch.tokens, batch.answer, batch.attention_mask, samples=1, generator=seeded(5))
+    generator = seeded(5)
+    t = 1 - torch.rand(3, generator=generator)
+    x_t = forward_process(batch.tokens, t, MASK, maskable=batch.answer, generator=generator)
+    for row, length in enumerate([9, 6, 4]):
+        x, noisy, answer = (each[row : row + 1, :length] for each in (batch.tokens, x_t, batch.answer))
+        assert_close(together[row], masked_loss(mdm, x, noisy, t[row : row + 1], answer, divisor="sequences"))
+    assert ((x_t == MASK) & batch.answer).any(dim=1)[1:].any()  # in a row with padding
+
+
 def test_opening_attention_begins_causal_and_ends_full():
     assert torch.equal(annealed(9, 0, 10, seeded()), CAUSAL)
     assert annealed(9, 10, 10, seeded()).all()

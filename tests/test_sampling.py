@@ -486,3 +486,8 @@ def test_a_mask_at_the_first_token_needs_a_model_without_shift(mdm):
         sample_mdm(mdm, tokens)
     unshifted = MDM(mdm.decoder, mask_id=MASK, shift=False)
     assert (sample_mdm(unshifted, tokens).final != MASK).all()
+
+
+def test_ids_of_32_bits_are_read_too(mdm):
+    prompt = mdm.append_masks(torch.tensor([[1, 5, 6]]), 3)
+    assert torch.equal(sample_mdm(mdm, prompt.int(), top=0).final, sample_mdm(mdm, prompt, top=0).final)

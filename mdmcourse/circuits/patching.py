@@ -205,7 +205,7 @@ def _recorded(
 
 def _total(metric: Metric, prompts: Prompts, clean: Tensor, logits: Tensor) -> float:
     """The sum of the metric over the prompts."""
-    return float(judge(metric, logits, prompts, clean).double().sum())
+    return float(judge(metric, logits, prompts, clean).cpu().double().sum())
 
 
 def _replacing(given: Float[Tensor, "batch pos feature"], features: slice, positions: slice) -> Change:

@@ -38,7 +38,8 @@ class Exact:
 
 @torch.no_grad()
 def exact_mdm(mdm: MDM, x: Int[Tensor, "batch pos"], prompt_length: int, *, limit: int = 8) -> Exact:
-    """Exact likelihood and bound of everything after the first `prompt_length` tokens, over all orders.
+    """Exact likelihood and bound of everything after the first `prompt_length` tokens, over all orders. Sequences are
+    of one length, without padding.
 
     2^n masked inputs are run and n! orders summed (n tokens after the prompt), the orders without listing them: with
     S a set of revealed positions, the sum over orders that reveal S first is a sum over which of them came last.
@@ -54,9 +55,9 @@ def exact_mdm(mdm: MDM, x: Int[Tensor, "batch pos"], prompt_length: int, *, limi
         x_t[:, prompt_length:][:, hidden] = mdm.mask_id
         where = torch.zeros_like(x, dtype=torch.bool)
         where[:, prompt_length:] = hidden
-        rows = mdm.logits_at(x_t, where).double().log_softmax(dim=-1).view(len(x), int(hidden.sum()), -1)
-        targets = x[:, prompt_length:][:, hidden, None]
-        log_p[revealed][:, hidden] = rows.gather(-1, targets)[..., 0].cpu()
+        rows = mdm.logits_at(x_t, where).cpu().double().log_softmax(dim=-1).view(len(x), int(hidden.sum()), -1)
+        targets = x[:, prompt_length:][:, hidden, None].cpu()
+        log_p[revealed][:, hidden] = rows.gather(-1, targets)[..., 0]
     # log_mean[S]: log of the mean, over orders of S, of the product; mean_log[S]: mean of the log of the product.
     log_mean = torch.full((2**n, len(x)), -torch.inf, dtype=torch.float64)
     mean_log = torch.zeros(2**n, len(x), dtype=torch.float64)
@@ -73,6 +74,7 @@ def exact_mdm(mdm: MDM, x: Int[Tensor, "batch pos"], prompt_length: int, *, limi
 @torch.no_grad()
 def exact_arm(arm: ARM, x: Int[Tensor, "batch pos"], prompt_length: int) -> Float[Tensor, " batch"]:
     """- log p(x) of everything after the first `prompt_length` tokens, by the chain rule, in nats per sequence.
+    Sequences are of one length, without padding.
 
     Raises InputError if `prompt_length` is 0: nothing scores the first token.
     """
@@ -82,8 +84,8 @@ def exact_arm(arm: ARM, x: Int[Tensor, "batch pos"], prompt_length: int) -> Floa
             "An ARM does not score its first token, and something has to be left to score.",
             "Begin with a token that is given, such as <bos>, and count it as the prompt.",
         )
-    rows = arm.logits(x)[:, prompt_length:].double().log_softmax(dim=-1)
-    return -rows.gather(-1, x[:, prompt_length:, None])[..., 0].sum(dim=1)
+    rows = arm.logits(x)[:, prompt_length:].cpu().double().log_softmax(dim=-1)
+    return -rows.gather(-1, x[:, prompt_length:, None].cpu())[..., 0].sum(dim=1)
 
 
 def all_sequences(prompt: Int[Tensor, " pos"], words: list[int], length: int) -> Int[Tensor, "n total"]:

@@ -76,12 +76,15 @@ def elbo(
     mdm: MDM,
     x: Int[Tensor, "batch pos"],
     maskable: Bool[Tensor, "batch pos"],
+    attention_mask: Bool[Tensor, "batch pos"] | None = None,
     *,
     samples: int,
     generator: Generator | None = None,
     schedule: Schedule = LINEAR,
 ) -> Float[Tensor, "samples batch"]:
     """Independent one-sample estimates of the bound on -log p(x), in nats per sequence.
+
+    attention_mask: True at real tokens, False at padding.
 
     Their mean over samples is unbiased; their spread says how far to trust it.
     """
@@ -93,7 +96,8 @@ def elbo(
             x_t = forward_process(x, t, mdm.mask_id, maskable=maskable, schedule=schedule, generator=generator)
             masked = (x_t == mdm.mask_id) & maskable
             losses = torch.zeros(x.shape, device=x.device)
-            losses[masked] = cross_entropy(mdm.logits_at(x_t, masked), x[masked], reduction="none").float()
+            logits = mdm.logits_at(x_t, masked, attention_mask)
+            losses[masked] = cross_entropy(logits.float(), x[masked], reduction="none")
             estimates.append(schedule.weight(t).to(losses) * losses.sum(dim=1))
     return torch.stack(estimates)
 

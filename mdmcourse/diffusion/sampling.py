@@ -143,7 +143,8 @@ def sample_mdm(
     if not isinstance(mdm, MDM):
         raise InputError(f"sample_mdm was given {mdm!r}.", "It writes with an MDM.", "Use sample_arm for an ARM.")
     mdm._check(tokens, attention_mask)
-    tokens = tokens.to(mdm.device).clone()
+    tokens = tokens.to(mdm.device, torch.long, copy=True)
+    attention_mask = None if attention_mask is None else attention_mask.to(mdm.device)
     hidden = tokens == mdm.mask_id
     most = int(hidden.sum(dim=1).max())
     steps = most if steps is None else steps
