@@ -18,6 +18,7 @@ from mdmcourse import storage
 from mdmcourse.errors import CheckpointError, InputError
 from mdmcourse.models import ARM, MDM, ToyConfig, load_model, save_model, toy_arm
 from mdmcourse.models.checkpoint import load_decoder
+from mdmcourse.models.lowrank import attach
 
 SMALL = ToyConfig(num_hidden_layers=2, hidden_size=32, intermediate_size=64)
 
@@ -260,6 +261,28 @@ def test_what_is_no_model_is_not_replaced(kind: str, arm: ARM, tmp_path: Path) -
     assert names_in(tmp_path) == ["thesis"]
 
 
+@pytest.mark.parametrize("beside", ["arm", "notes.md"])
+def test_what_lies_beside_a_model_is_not_lost(beside: str, saved: Path, arm: ARM) -> None:
+    """Another model in a folder below, a text: saving replaces the whole folder."""
+    if beside == "arm":
+        save_model(arm, saved / beside)
+    else:
+        (saved / beside).write_text("what I found")
+    before = {path: path.read_bytes() for path in saved.rglob("*") if path.is_file()}
+    with pytest.raises(CheckpointError) as caught:
+        save_model(arm, saved)
+    assert_three_parts(caught.value, str(saved), beside)
+    assert {path: path.read_bytes() for path in saved.rglob("*") if path.is_file()} == before
+
+
+def test_a_model_with_changes_attached_is_not_saved_as_a_folder(arm: ARM, tmp_path: Path) -> None:
+    attach(arm, 2, 4.0, seed=0)
+    with pytest.raises(InputError) as caught:
+        save_model(arm, tmp_path / "arm")
+    assert_three_parts(caught.value, "low-rank changes")
+    assert not names_in(tmp_path)
+
+
 def test_an_empty_folder_may_be_used(arm: ARM, tmp_path: Path, monkeypatch: Any) -> None:
     """Also when it is the current one."""
     (tmp_path / "arm").mkdir()
@@ -345,6 +368,15 @@ def test_a_dataclass_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         Other.load(tmp_path / "it.safetensors")
     assert_three_parts(caught.value, str(tmp_path / "it.safetensors"), "Measurement", "Other")
+
+
+def test_a_dataclass_of_an_older_version_is_refused(tmp_path: Path) -> None:
+    """With a field less, and one that is not known any more."""
+    path = tmp_path / "it.safetensors"
+    storage.write_tensors(path, {"values": torch.ones(2)}, {"kind": "Measurement", "mask": None, "title": "chain"})
+    with pytest.raises(CheckpointError) as caught:
+        Measurement.load(path)
+    assert_three_parts(caught.value, str(path), "count", "name", "title")
 
 
 def test_a_device_that_is_not_there_is_refused(saved: Path):

@@ -23,6 +23,7 @@ import torch
 from safetensors import SafetensorError
 
 from mdmcourse.errors import CheckpointError, InputError
+from mdmcourse.models.lowrank import is_attached
 from mdmcourse.models.reading import ARM, MDM, LanguageModel
 from mdmcourse.storage import sha256
 
@@ -40,6 +41,7 @@ CONSTANT = re.compile(
 )
 ABOUT = "mdmcourse.json"
 WEIGHTS = "model.safetensors"
+MADE = (".json", ".safetensors", ".txt", ".jinja")  # what saving a decoder and its tokenizer leaves
 
 
 def save_model(
@@ -48,8 +50,15 @@ def save_model(
     """Write a model to `directory`, whole or not at all; a model that was there before is replaced.
 
     `dtype` stores the weights in another precision than they have. `about` is kept in mdmcourse.json (origin,
-    training, whatever JSON can hold). Raises CheckpointError if the folder cannot be written.
+    training, whatever JSON can hold). Raises CheckpointError if the folder cannot be written or holds anything but a
+    model, and InputError for a model with low-rank changes attached: `Adapter` saves those.
     """
+    if is_attached(model.decoder):
+        raise InputError(
+            f"{model!r} has low-rank changes attached.",
+            "Its folder could not be loaded again: no decoder has such weights by itself.",
+            "Save the changes alone, Adapter.of(model.decoder, about).save(path), or detach them first.",
+        )
     decoder = model.decoder if dtype is None else copy.deepcopy(model.decoder).to(dtype)
     reading: dict[str, Any] = {"kind": type(model).__name__}
     if isinstance(model, MDM):
@@ -229,10 +238,13 @@ def load_tokenizer(directory: Path) -> Any:
 
 
 def _refuse_to_overwrite(directory: Path) -> None:
-    """Only a model, or an empty folder, may be replaced by a model."""
-    if directory.is_file() or (directory.is_dir() and any(directory.iterdir()) and not (directory / ABOUT).is_file()):
+    """Only a model, or an empty folder, may be replaced by a model: files as a save leaves them, and nothing beside."""
+    there = list(directory.iterdir()) if directory.is_dir() else []
+    strange = [each.name for each in there if each.is_dir() or each.suffix not in MADE]
+    if directory.is_file() or strange or (there and not (directory / ABOUT).is_file()):
         raise CheckpointError(
-            f"{directory} is there already and holds something else than a model.",
+            f"{directory} is there already and holds something else than a model{': ' * bool(strange)}"
+            f"{', '.join(strange[:3])}.",
             "Saving replaces the folder; what it holds would be lost.",
             "Choose a new folder, or delete this one yourself.",
         )
