@@ -76,7 +76,7 @@ def test_processes_of_one_machine_plan_with_their_part_of_its_memory(monkeypatch
         return plan(*args, machine=machine, **settings)
 
     monkeypatch.setattr(MODULE, "plan", noted)
-    monkeypatch.setattr(MODULE, "this_machine", lambda device: Machine("here", 8e9, 1e9))
+    monkeypatch.setattr(MODULE, "free_memory", lambda device: 8e9)
     run(tiny(), random_prompts(1))
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     run(tiny(), random_prompts(1))

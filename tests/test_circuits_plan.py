@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from circuits_helpers import random_prompts
 from helpers import assert_three_parts, tiny_decoder
 
-from mdmcourse.circuits import MACHINES, Machine, Settings, plan
+from mdmcourse.circuits import MACHINES, Machine, Settings, attribute, plan
 from mdmcourse.errors import InputError
+from mdmcourse.models import ARM
+from mdmcourse.models.dtype import faster_dtype
 
 BIG = Machine("a big machine", 1e12, 1e12)
 
@@ -110,6 +113,16 @@ def test_the_plan_of_this_machine() -> None:
     assert "this machine" in found.machine.name
     assert found.batch_size == 4
     assert 0 < found.seconds < 60
+
+
+def test_planning_leaves_the_callers_random_numbers_alone() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    plan(tiny_config(), 4, 9)
+    faster_dtype(64)
+    attribute(ARM(tiny_decoder("llama")), random_prompts(2))
+    assert torch.equal(torch.rand(1), expected)
 
 
 @pytest.mark.parametrize(

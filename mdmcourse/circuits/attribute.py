@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import glob
+import math
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from mdmcourse.circuits.attribution import BatchScores, Method, Settings, attrib
 from mdmcourse.circuits.fingerprint import fingerprint, which_prompts
 from mdmcourse.circuits.graph import Graph, Readers
 from mdmcourse.circuits.metrics import Metric
-from mdmcourse.circuits.plan import plan, this_machine
+from mdmcourse.circuits.plan import Machine, free_memory, plan
 from mdmcourse.circuits.processes import wait_for_all, which_process
 from mdmcourse.circuits.quadrature import Rule
 from mdmcourse.circuits.scores import Scores
@@ -137,15 +138,15 @@ def _batches(
 
 def _planned_size(model: LanguageModel, prompts: Prompts, settings: Settings) -> int:
     """How many prompts fit at a time."""
-    machine = this_machine(model.device)
-    if model.device.type == "cpu":  # all processes here share its memory
-        machine = replace(machine, memory=machine.memory / int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    memory = free_memory(model.device)
+    if model.device.type == "cpu":  # all processes here share it
+        memory /= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return plan(
         model.decoder.config,
         len(prompts),
         prompts.clean.shape[1],
         settings=settings,
-        machine=machine,
+        machine=Machine(f"this machine ({model.device.type})", memory, math.inf),  # no time is asked for
         dtype=model.decoder.dtype,
         loaded=True,
     ).batch_size

@@ -98,7 +98,7 @@ def plan(
             "Give at least one prompt of at least one token.",
         )
     settings = settings or Settings()
-    machine = machine or this_machine()
+    machine = machine or this_machine(dtype=dtype)
     shape = _Shape(config)
     weights = float(shape.parameters * dtype.itemsize)
     per_prompt = shape.bytes_per_prompt(positions, settings, dtype.itemsize)
@@ -121,22 +121,26 @@ def plan(
     return Plan(machine, weights, per_prompt, min(fits, prompts), seconds)
 
 
-def this_machine(device: torch.device | str = "cpu") -> Machine:
-    """This machine as it is now: free memory, and the rate of a quick matrix product."""
+def this_machine(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Machine:
+    """This machine as it is now: free memory, and the rate of a quick matrix product in `dtype`."""
     device = torch.device(device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"this machine ({device.type})"
+    return Machine(name, free_memory(device), _measured_flops(device, dtype))
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes that are free now: of a CUDA device, else of the machine."""
     if device.type == "cuda":
-        free = float(torch.cuda.mem_get_info(device)[0])
-        return Machine(torch.cuda.get_device_name(device), free, _measured_flops(device))
+        return float(torch.cuda.mem_get_info(device)[0])
     import psutil
 
-    free = float(psutil.virtual_memory().available)
-    return Machine(f"this machine ({device.type})", free, _measured_flops(device))
+    return float(psutil.virtual_memory().available)
 
 
-def _measured_flops(device: torch.device, n: int = 1024) -> float:
+def _measured_flops(device: torch.device, dtype: torch.dtype, n: int = 1024) -> float:
     import time
 
-    one = torch.rand(n, n, device=device)
+    one = torch.ones(n, n, device=device, dtype=dtype)  # no random numbers: the caller's stay as they were
     best = float("inf")
     for _ in range(3):
         started = time.perf_counter()

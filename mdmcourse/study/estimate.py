@@ -18,9 +18,12 @@ TOKENS = 40  # of a prompt, about
 AROUND = 2.0  # a unit over its attributions alone: circuits that are run, the lens, layers left out
 
 
-def estimate(study: StudyPlan, machines: list[Machine] | None = None) -> str:
-    """For every group and machine: batch, memory and time of a unit, as lines to read. For pairs of real models."""
-    machines = machines or [*MACHINES.values(), this_machine()]
+def estimate(study: StudyPlan, machines: list[Machine] | None = None, device: str | None = None) -> str:
+    """For every group and machine: batch, memory and time of a unit, as lines to read. For pairs of real models.
+
+    machines: by default those of `MACHINES`, and `device` (the CPU, if none is given) of this machine.
+    """
+    machines = machines or [*MACHINES.values(), this_machine(device or "cpu", getattr(torch, study.dtype))]
     lines = []
     for group in study.groups:
         about = entry("pairs", group.pair)
