@@ -28,7 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("\nmdmcourse: interrupted; run the same command again to go on.", file=sys.stderr)
+        resumes = hasattr(options, "runs") or run is _fetch
+        told = "; run the same command again to go on." if resumes else "; nothing was kept."
+        print(f"\nmdmcourse: interrupted{told}", file=sys.stderr)
         return 130
 
 
@@ -92,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--figures", type=Path, metavar="FOLDER", help="write the figures there too")
     report.set_defaults(run=_report)
 
-    train = commands.add_parser("train-toys", help="train a shipped toy pair anew")
+    train = commands.add_parser("train-toys", help="train a toy pair; members that are there already are kept")
     train.add_argument("pair", help="for example toy-chain")
     train.add_argument("--seed", type=int, default=0, help="of the ARM (%(default)s)")
     train.add_argument("--member", action="append", help="only this one, for instance mdm; may be repeated")
@@ -101,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--threads", type=int, default=1, help="CPU threads; more than one may change the last bits")
     train.set_defaults(run=_train_toys)
 
-    posttrain = commands.add_parser("posttrain", help="post-train a real pair anew, or one of your own")
+    posttrain = commands.add_parser("posttrain", help="post-train a real pair; members that are there already are kept")
     posttrain.add_argument("name", help="for example smollm2-135m: a recipe in data/recipes/")
     posttrain.add_argument("--config", type=Path, help="another recipe; then `name` names the result")
     posttrain.add_argument("--member", action="append", help="only this one, for instance mdm; may be repeated")
@@ -203,7 +205,7 @@ def _study(options: argparse.Namespace) -> int:
     if options.estimate:
         from mdmcourse.study.estimate import estimate
 
-        print(estimate(plan))
+        print(estimate(plan, device=options.device))
         return 0
     out = options.out or results_of(plan)
     print(f"The results will be in {out}.", file=sys.stderr, flush=True)
@@ -249,8 +251,7 @@ def _train_toys(options: argparse.Namespace) -> int:
     members = options.member or known
     if unknown := set(members) - set(known):
         raise UnknownNameError(*suggest("member", unknown.pop(), known))
-    train_toys(options.pair, options.seed, out, runs=options.runs, members=members)
-    print(out)
+    _tell_kept(train_toys(options.pair, options.seed, out, runs=options.runs, members=members), out)
     return 0
 
 
@@ -268,9 +269,16 @@ def _posttrain(options: argparse.Namespace) -> int:
     told = f" --config {options.config.name}" if options.config else ""
     command = f"mdmcourse posttrain {options.name}{told}"
     dtype = faster_dtype() if options.dtype == "faster" else options.dtype
-    posttrain(recipe, out, runs=options.runs, members=options.member, dtype=dtype, command=command)
-    print(out)
+    _tell_kept(posttrain(recipe, out, runs=options.runs, members=options.member, dtype=dtype, command=command), out)
     return 0
+
+
+def _tell_kept(kept: list[str], out: Path) -> None:
+    """Where the models are, and which of them were not trained: they were there before."""
+    if kept:
+        told = f"not trained, since {out} holds them already: {', '.join(kept)}"
+        print(f"mdmcourse: {told}.\n  To train them anew: --out ANOTHER-FOLDER, or delete them first.", file=sys.stderr)
+    print(out)
 
 
 def _sample_text(options: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 
+from mdmcourse.cli import main
 from mdmcourse.diffusion.forward import sample_t
 from mdmcourse.diffusion.training import TrainLog
 from mdmcourse.errors import CheckpointError
@@ -93,3 +94,12 @@ def test_the_control_of_a_pair_with_a_target_is_not_trained_before_its_mdm(tmp_p
     members = ["arm-trained-on"]
     with pytest.raises(CheckpointError, match=re.escape(str(tmp_path / "mdm"))):
         train_toys("toy-countdown-target", 0, tmp_path, runs=tmp_path / "runs", members=members, progress=False)
+
+
+def test_the_command_says_that_it_trained_nothing(tmp_path, capsys):
+    """Else one would believe that the shipped weights were reproduced."""
+    shutil.copytree(pair_directory("toy-chain", 0), tmp_path / "mine")
+    assert main(["train-toys", "toy-chain", "--out", str(tmp_path / "mine"), "--runs", str(tmp_path / "runs")]) == 0
+    told = capsys.readouterr()
+    assert told.out.strip() == str(tmp_path / "mine")
+    assert all(member in told.err for member in ("not trained", "arm, mdm", "--out"))
