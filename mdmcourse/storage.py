@@ -103,4 +103,11 @@ class Saved:
                 "Its fields would be misread.",
                 f"Load it with {kind}.load, or check the path.",
             )
+        given, known = {*tensors, *about}, {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        if given != known:
+            raise CheckpointError(
+                f"{path} is no {cls.__name__} as this version writes it: {', '.join(sorted(given ^ known)[:5])}.",
+                "These fields are missing, or are too many: another version of mdmcourse wrote it.",
+                "Make it anew.",
+            )
         return cls(**tensors, **about)

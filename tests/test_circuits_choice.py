@@ -197,6 +197,12 @@ def test_sums_over_sources_and_readers_count_every_edge_once(graph: Graph) -> No
         assert float(scores.of_readers()[n]) == pytest.approx(mine, rel=1e-4)
 
 
+def test_scores_of_no_prompt_are_refused() -> None:
+    scores = Scores(torch.zeros(2, 2), 1, 1, 1, 0.0, 0.0, 3, {}, torch.zeros(3, 2, 2))
+    with pytest.raises(InputError, match="No prompt was chosen"):
+        scores.of(torch.tensor([], dtype=torch.long))
+
+
 def test_scores_show_what_they_are() -> None:
     scores = random_scores(GRAPHS["grouped"])
     best = scores.top(1)[0][0]

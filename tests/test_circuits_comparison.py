@@ -24,7 +24,7 @@ from mdmcourse.circuits.comparison import (
 )
 from mdmcourse.circuits.metrics import answer_logprob
 from mdmcourse.cli import main
-from mdmcourse.errors import InputError
+from mdmcourse.errors import InputError, UnknownNameError
 from mdmcourse.models import ARM, MDM
 from mdmcourse.study.circuits import as_text, without_nan
 from mdmcourse.tasks import get_task
@@ -224,6 +224,10 @@ def test_what_cannot_be_compared_is_refused():
     for ks in ([], [0], [GRAPH.n_edges + 1]):
         with pytest.raises(InputError, match="ks="):
             compare(one, one, ks=ks)
+    with pytest.raises(InputError, match="fractions="):
+        compare(one, one, fractions=[5.0])
+    with pytest.raises(UnknownNameError):
+        compare(one, one, metric="logit_dif")
 
 
 # The command

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -256,6 +258,17 @@ def test_areas_are_trapezoids() -> None:
     assert found.cpr == pytest.approx(sum((x[n + 1] - x[n]) * (f[n] + f[n + 1]) / 2 for n in range(3)), rel=1e-9)
     g = np.abs(1 - f)
     assert found.cmd == pytest.approx(sum((x[n + 1] - x[n]) * (g[n] + g[n + 1]) / 2 for n in range(3)), rel=1e-9)
+
+
+def test_without_an_effect_there_is_no_share_of_it_and_one_point_has_no_area() -> None:
+    found = by_numbers()
+    same = replace(found, none=found.full)
+    assert same.values.isnan().all()
+    assert math.isnan(same.cpr)
+    by_size = {name: getattr(found, name)[:1] for name in ("fractions", "asked", "kept", "by_prompt")}
+    one = replace(found, **by_size)
+    assert math.isnan(one.cpr)
+    assert math.isnan(one.cmd)
 
 
 def test_faithfulness_of_some_prompts_is_made_from_their_means() -> None:

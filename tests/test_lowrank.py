@@ -14,6 +14,7 @@ from torch import nn
 from mdmcourse.errors import CheckpointError, InputError
 from mdmcourse.models import ARM, MDM
 from mdmcourse.models.lowrank import Adapter, LowRank, MaskVector, attach, changes, detach, is_attached
+from mdmcourse.storage import write_tensors
 
 MASK = 2
 LAYERS = 2 * 7  # q, k, v, o, gate, up, down of two layers
@@ -193,6 +194,14 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         Adapter.load(path)
     assert_three_parts(caught.value)
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    """Merged, it would change nothing, and nobody would notice."""
+    write_tensors(tmp_path / "a.safetensors", {"values": torch.ones(3)}, {"kind": "Scores"})
+    with pytest.raises(CheckpointError) as caught:
+        Adapter.load(tmp_path / "a.safetensors")
+    assert_three_parts(caught.value, "no low-rank changes")
 
 
 def test_a_mask_vector_begins_as_the_token_it_replaces() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mdmcourse.errors import InputError
 from mdmcourse.models.lowrank import is_attached
+from mdmcourse.models.reading import LanguageModel, need_model
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,12 @@ class Anatomy:
     layers: tuple[Layer, ...]
     final_norm: nn.Module
     groups: int  # query heads that share one key-value head
+
+
+def anatomy_of(model: LanguageModel) -> Anatomy:
+    """The parts of a model's decoder. Raises InputError for what is no ARM or MDM, and what `anatomy` raises."""
+    need_model(model)
+    return anatomy(model.decoder)
 
 
 def anatomy(decoder: Any) -> Anatomy:

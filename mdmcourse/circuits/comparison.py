@@ -22,9 +22,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from mdmcourse.circuits.faithfulness import FRACTIONS, faithfulness_curve
+from mdmcourse.circuits.faithfulness import FRACTIONS, check_fractions, faithfulness_curve
 from mdmcourse.circuits.graph import Graph
-from mdmcourse.circuits.metrics import METRICS, Metric
+from mdmcourse.circuits.metrics import METRICS, Metric, get_metric
 from mdmcourse.circuits.scores import Scores
 from mdmcourse.errors import InputError
 from mdmcourse.models.reading import LanguageModel
@@ -252,6 +252,9 @@ def compare(
             "Cross-faithfulness needs the models to run and the prompts to run them on.",
             "Give both, or neither.",
         )
+    check_fractions(fractions)
+    if metric is not None:
+        get_metric(metric)
     grid = torch.tensor(default_ks(graph) if ks is None else sorted(ks))
     if len(grid) == 0 or int(grid[0]) < 1 or int(grid[-1]) > graph.n_edges:
         raise InputError(f"ks={ks}.", f"The graph has {graph.n_edges} edges.", "Give sizes from 1 to that number.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -171,20 +172,27 @@ class Faithfulness(Saved):
         """Normalised faithfulness f = (m(circuit) - m(no edges)) / (m(all edges) - m(no edges)), m meaned over prompts.
 
         1: the circuit does what the model does; 0: no more than no edges at all. It can lie outside, and is not a
-        number if the model does no better with all its edges than with none.
+        number if all edges do the same as none. It means little where they hardly differ; and where a metric of which
+        more is better falls with all edges (see `full` and `none`), it tells how much of the *harm* is kept.
         """
-        return (self.by_prompt.mean(dim=1) - self.none.mean()) / (self.full.mean() - self.none.mean())
+        effect = self.full.mean() - self.none.mean()
+        share = (self.by_prompt.mean(dim=1) - self.none.mean()) / effect
+        return share if effect else torch.full_like(share, torch.nan)
 
     @property
     def cpr(self) -> float:
         """MIB's circuit performance ratio: the area under f over the fraction of edges (trapezoids). Higher is better;
-        it rewards circuits that overshoot."""
-        return float(torch.trapezoid(self.values, self.fractions))
+        it rewards circuits that overshoot. Only curves of the same fractions can be compared; of one fraction there is
+        no area: NaN."""
+        return self._area(self.values)
 
     @property
     def cmd(self) -> float:
-        """MIB's circuit-model distance: the area under |1 - f|. Lower is better."""
-        return float(torch.trapezoid((1 - self.values).abs(), self.fractions))
+        """MIB's circuit-model distance: the area under |1 - f|. Lower is better. Of one fraction NaN, as `cpr`."""
+        return self._area((1 - self.values).abs())
+
+    def _area(self, heights: Float[Tensor, " size"]) -> float:
+        return float(torch.trapezoid(heights, self.fractions)) if len(heights) > 1 else math.nan
 
     def of(self, prompts: Int[Tensor, " n"]) -> Faithfulness:
         """The same for some of the prompts: for bootstraps."""
@@ -215,12 +223,7 @@ def faithfulness_curve(
 
     Raises what `run_circuit` raises, and InputError for fractions out of order and an unknown selection.
     """
-    if not fractions or not all(0 <= each <= 1 for each in fractions) or list(fractions) != sorted(fractions):
-        raise InputError(
-            f"fractions={list(fractions)}.",
-            "They are shares of all edges, from 0 to 1, in order.",
-            "Leave them out for MIB's.",
-        )
+    check_fractions(fractions)
     if selection not in get_args(Selection):
         raise InputError(f"selection={selection!r}.", "It is not a way to choose edges.", 'Use "top" or "greedy".')
     graph = scores.graph
@@ -240,3 +243,13 @@ def faithfulness_curve(
         none=run[1].double(),
         about={"selection": selection, "ablation": ablation, "metric": get_metric(metric)[0], "scores": scores.about},
     )
+
+
+def check_fractions(fractions: Sequence[float]) -> None:
+    """Raise InputError if they are no shares of all edges in order."""
+    if not fractions or not all(0 <= each <= 1 for each in fractions) or list(fractions) != sorted(fractions):
+        raise InputError(
+            f"fractions={list(fractions)}.",
+            "They are shares of all edges, from 0 to 1, in order.",
+            "Leave them out for MIB's.",
+        )

@@ -70,6 +70,10 @@ class Scores(Saved):
     def of(self, prompts: Int[Tensor, " n"] | Bool[Tensor, " prompt"]) -> Scores:
         """The scores of some of the prompts. Needs `by_prompt`. Their `clean` and `corrupted` are not known: NaN."""
         chosen = self.need_prompts()[prompts]
+        if not len(chosen):
+            raise InputError(
+                "No prompt was chosen.", "A mean over nothing is no number.", "Choose at least one prompt."
+            )
         about = dict(self.about)
         if "which_prompts" in about:
             indices = torch.arange(self.prompts)[prompts.cpu()].tolist()

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mdmcourse.circuits.adapter import anatomy, centred, norm_weight, normed, unit_and_scale
+from mdmcourse.circuits.adapter import anatomy_of, centred, norm_weight, normed, unit_and_scale
 from mdmcourse.circuits.capture import before, head_outputs, recording, target_logits
 from mdmcourse.errors import InputError
 from mdmcourse.lens.logit_lens import AnswerLens, batches, of_answer
@@ -46,7 +46,7 @@ def component_lens(
             "A component has to be brought to some size before its logits are read.",
             f"Use one of {', '.join(map(repr, get_args(Size)))}.",
         )
-    norm, head = anatomy(model.decoder).final_norm, model.decoder.get_output_embeddings()
+    norm, head = anatomy_of(model).final_norm, model.decoder.get_output_embeddings()
     found: list[list[Tensor]] = []
     for part, written, scale in written_by_sources(model, prompts, batch_size):
         if divide_by == "own":
@@ -66,7 +66,7 @@ def written_by_sources(
 
     Raises InputError for a decoder of an unknown family, and if there are no prompts.
     """
-    parts = anatomy(model.decoder)
+    parts = anatomy_of(model)
     for part in batches(prompts, batch_size, model):
         last: list[Tensor] = []
         hook = before(parts.final_norm, last.append)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mdmcourse.circuits.adapter import anatomy, centred, norm_weight
+from mdmcourse.circuits.adapter import anatomy_of, centred, norm_weight
 from mdmcourse.lens.components import written_by_sources
 from mdmcourse.models.reading import LanguageModel
 from mdmcourse.tasks.task import Prompts
@@ -23,7 +23,7 @@ def direct_attribution(model: LanguageModel, prompts: Prompts, batch_size: int =
     Elhage et al. (2021), "A Mathematical Framework for Transformer Circuits".
     Raises InputError for a decoder of an unknown family, and if there are no prompts.
     """
-    norm = anatomy(model.decoder).final_norm
+    norm = anatomy_of(model).final_norm
     unembedding = model.decoder.get_output_embeddings().weight
     rows = []
     for part, written, scale in written_by_sources(model, prompts, batch_size):

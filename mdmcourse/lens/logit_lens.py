@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mdmcourse.circuits.adapter import anatomy, normed
+from mdmcourse.circuits.adapter import anatomy_of, normed
 from mdmcourse.circuits.capture import before, before_block
 from mdmcourse.errors import InputError
 from mdmcourse.models.reading import LanguageModel
@@ -27,7 +27,7 @@ def residual_stream(model: LanguageModel, tokens: Int[Tensor, "batch pos"]) -> F
 
     Raises InputError for a decoder of an unknown family.
     """
-    parts = anatomy(model.decoder)
+    parts = anatomy_of(model)
     found: list[Tensor] = []
     with ExitStack() as stack:
         for layer in parts.layers:
@@ -44,7 +44,7 @@ def logit_lens(model: LanguageModel, tokens: Int[Tensor, "batch pos"]) -> Float[
     The last place equals `model.logits(tokens)`. Raises InputError for a decoder of an unknown family.
     """
     stream = residual_stream(model, tokens)
-    raw = model._forbid(model.decoder.get_output_embeddings()(normed(anatomy(model.decoder).final_norm, stream)))
+    raw = model._forbid(model.decoder.get_output_embeddings()(normed(anatomy_of(model).final_norm, stream)))
     aligned = torch.full_like(raw, torch.nan)
     where = model.predicts(tokens)
     aligned[:, where] = raw[:, :, :-1][:, where[:, 1:]] if model.shift else raw[:, where]
@@ -76,7 +76,7 @@ def answer_lens(model: LanguageModel, prompts: Prompts, batch_size: int = 64) ->
 
     Raises InputError for a decoder of an unknown family, and if there are no prompts.
     """
-    norm, head = anatomy(model.decoder).final_norm, model.decoder.get_output_embeddings()
+    norm, head = anatomy_of(model).final_norm, model.decoder.get_output_embeddings()
     found: list[tuple[Tensor, ...]] = []
     for part in batches(prompts, batch_size, model):
         stream = residual_stream(model, part.clean)[:, torch.arange(len(part)), part.target - int(model.shift)]

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mdmcourse.circuits.adapter import anatomy
+from mdmcourse.circuits.adapter import anatomy_of
 from mdmcourse.circuits.capture import before, target_logits
 from mdmcourse.errors import InputError
 from mdmcourse.lens.logit_lens import batches
@@ -26,7 +26,7 @@ def neuron_activations(
     A neuron is an input of an MLP's last matrix. Raises InputError for a decoder of an unknown family, and if there are
     no prompts.
     """
-    parts = anatomy(model.decoder)
+    parts = anatomy_of(model)
     rows = []
     for part in batches(prompts, batch_size, model):
         found: list[Tensor] = []

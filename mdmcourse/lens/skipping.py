@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mdmcourse.circuits.adapter import anatomy
+from mdmcourse.circuits.adapter import anatomy_of
 from mdmcourse.circuits.capture import target_logits
 from mdmcourse.circuits.metrics import Metric, get_metric, judge
 from mdmcourse.lens.logit_lens import batches
@@ -25,7 +25,7 @@ def skip_layers(
 
     Raises InputError for a decoder of an unknown family, and if there are no prompts.
     """
-    parts, judged = anatomy(model.decoder), get_metric(metric)[1]
+    parts, judged = anatomy_of(model), get_metric(metric)[1]
     columns = []
     for part in batches(prompts, batch_size, model):
         whole = target_logits(model, part.clean, part.target)

@@ -160,6 +160,12 @@ class Adapter:
     def load(cls, path: str | Path) -> Adapter:
         """Read what `save` wrote. Raises CheckpointError if the file is damaged or something else."""
         tensors, about = read_tensors(Path(path))
+        if not any(name.endswith(".a_scale") for name in tensors):
+            raise CheckpointError(
+                f"{path} holds no low-rank changes.",
+                "Merged into a model it would change nothing.",
+                "Check the path: changes are what `mdmcourse posttrain` writes.",
+            )
         return cls(tensors, about)
 
     @torch.no_grad()

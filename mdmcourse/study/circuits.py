@@ -30,7 +30,7 @@ def circuits_of(
 
     Scores come from `n` held-out prompts, faithfulness from `n` others. `top` edges are listed for each member. `say`
     is told what is being done. What comes back can be written as JSON; what is no number (the faithfulness of a circuit
-    of a model that does no better with all its edges than with none) is None. `as_text` explains it.
+    of a model that does the same with all its edges as with none) is None. `as_text` explains it.
 
     Raises UnknownNameError for an unknown pair or task, and InputError for a task that the pair was not trained on.
     """
@@ -101,7 +101,7 @@ def _warnings(scores: Scores) -> list[str]:
     """What makes a member's numbers say less than they seem to."""
     said = []
     effect = scores.clean - scores.corrupted
-    if abs(effect) < 0.1:
+    if effect < 0.1:
         said.append(f"corruption costs {effect:.3f} logits: it cannot do this task, and what follows describes a guess")
     elif abs(scores.integration_error) > 0.1:
         said.append(f"the integral is off by {scores.integration_error:+.0%}: more --steps make it smaller")

@@ -26,7 +26,8 @@ from mdmcourse.tasks.task import Example, Prompts, Task, encode_examples
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A model on a task, shares of `prompts` held-out prompts.
+    """A model on a task, shares of `prompts` held-out prompts; of fewer, where not all of them can be analysed, in
+    `first_token` and `preferred`.
 
     Attributes
     ----------
