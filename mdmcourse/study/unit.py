@@ -23,7 +23,8 @@ Statistics are named "what/whom":
     distance            how far the query that predicts the analysed token looks, mean over heads, in positions
     skip                largest loss by leaving out one layer, over the layers but the first and the last, as a share
                         of the clean metric; not measured where that is below 0.1: what is not there cannot be lost
-    effect              clean metric less the corrupted one; accuracy and preferred: of the analysed token
+    effect              clean metric less the corrupted one; accuracy and preferred: of the analysed token. Below 0 the
+                        member prefers the distractor, and cross, own, lost and new are shares of that
     cka_revealed, cka_masked   linear CKA with the ARM, mean over places, of tokens that are there or masked; cosine
                         similarity likewise
     likeness_revealed, likeness_masked   where that stands between another ARM (0) and the ARM trained on (1)
@@ -210,7 +211,7 @@ def _functional(
         value = {which: weights @ metric for which, metric in each.items()}
         effect = value["all"] - value["none"]
         found[f"effect/{name}"] = effect
-        if effect[0] < 0.1:  # logits: nothing that a share could be taken of
+        if abs(effect[0]) < 0.1:  # logits: nothing that a share could be taken of
             continue
         for what in ("cross", "own"):
             found[f"{what}/{name}"] = (value[what] - value["none"]) / effect
