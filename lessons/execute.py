@@ -59,6 +59,7 @@ def run(notebook: nbformat.NotebookNode, path: Path, where: Path | None = None) 
         kernel_name="python3",
         store_widget_state=True,
         record_timing=False,
+        coalesce_streams=True,  # what is printed in one cell is one output, however it was cut on its way
         resources={"metadata": {"path": str(where or path.parent)}},
     )
     client.execute()
