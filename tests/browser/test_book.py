@@ -70,3 +70,20 @@ def test_every_figure_of_a_lesson_is_described(visit: Visit, site: str) -> None:
     page = visit.open(f"{site}/{LESSON}")
     alts = page.locator(".cell_output img").evaluate_all("images => images.map(image => image.alt)")
     assert all(len(alt.split()) > 2 for alt in alts), f"a figure without a description: {alts}"
+
+
+def test_what_a_cell_displays_as_a_table_is_one(visit: Visit, site: str) -> None:
+    """Tables of Markdown in stored outputs, which a stricter reader of Markdown would leave as bars and dashes."""
+    page = visit.open(f"{site}/lessons/12_real_checkpoints.html")
+    assert page.locator(".cell_output table", has_text="not settled").count() > 0
+    assert page.locator(".cell_output p", has_text="|").count() == 0
+    visit.check()
+
+
+def test_a_question_is_no_heading(visit: Visit, site: str) -> None:
+    """The book's Bootstrap has rules for the element that holds it."""
+    page = visit.open(f"{site}/lessons/01_two_ways_to_model_text.html")
+    question = page.locator(".mdm-question legend").first
+    question.wait_for()
+    size = "element => parseFloat(getComputedStyle(element).fontSize)"
+    assert question.evaluate(size) <= page.locator("article p, .bd-article p").first.evaluate(size)
