@@ -27,7 +27,7 @@ from mdmcourse.paths import data_dir
 from mdmcourse.study.plan import VERDICTS, Criterion, Finding, Group, StudyPlan, load_plan
 from mdmcourse.study.report import as_markdown, criteria_figure, overlap_figure
 from mdmcourse.study.run import hash_of, load_results, results_file, results_of, run_study
-from mdmcourse.study.unit import STATISTICS, _functional
+from mdmcourse.study.unit import STATISTICS, WHOM, _functional
 from mdmcourse.study.verdicts import T_800, T_975, judge_criterion, verdicts
 
 RUN = sys.modules[run_study.__module__]
@@ -50,7 +50,7 @@ global = "chain"
 claim = "The MDM keeps the circuit."
 criteria = [
     { task = "local", value = "overlap/mdms - overlap/arm-trained-on", at_least = -0.9, why = "hardly fewer edges" },
-    { task = "global", value = "likeness_masked/nobody", at_least = 0.5, why = "never measured" },
+    { task = "global", value = "likeness_masked/attention-switched", at_least = 0.5, why = "never measured" },
 ]
 """
 
@@ -404,6 +404,7 @@ def test_the_interval_over_prompts_is_of_the_arm_that_was_measured():
         (("seeds = [0, 1]", "sedes = [0, 1]"), UnknownNameError, "'sedes'[^?]*Did you mean seeds"),
         (('claim = "', 'calim = "'), UnknownNameError, "'calim'[^?]*Did you mean claim"),
         (("overlap/mdms - ", "overlab/mdms - "), UnknownNameError, "Did you mean overlap"),
+        (("overlap/mdms - ", "overlap/mdsm - "), UnknownNameError, "Did you mean mdm or mdms"),
         (('local = "ioi"', 'local = "countdown"'), InputError, "toy-chain never learnt countdown"),
         (('task = "local"', 'task = "loacl"'), InputError, "loacl"),
         (("seeds = [0, 1]", "seeds = []"), InputError, "no seed"),
@@ -455,8 +456,9 @@ def test_findings_are_compared_by_what_they_say():
 
 def test_statistics_that_a_plan_can_name_are_those_that_are_measured():
     results = [json.loads(results_file(name).read_text()) for name in ("toys", "smollm2")]
-    found = {name.partition("/")[0] for each in results for unit in each["units"] for name in unit["statistics"]}
-    assert found == set(STATISTICS)
+    found = [name.partition("/") for each in results for unit in each["units"] for name in unit["statistics"]]
+    assert {what for what, _, _ in found} == set(STATISTICS)
+    assert {whom for _, _, whom in found} == set(WHOM)
 
 
 def test_the_shipped_results_are_those_of_the_shipped_weights():

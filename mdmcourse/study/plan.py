@@ -16,7 +16,7 @@ from mdmcourse.errors import InputError, UnknownNameError
 from mdmcourse.models.registry import entry, registry
 from mdmcourse.naming import suggest
 from mdmcourse.paths import data_dir
-from mdmcourse.study.unit import STATISTICS
+from mdmcourse.study.unit import STATISTICS, WHOM
 from mdmcourse.tasks import get_task
 
 VERDICTS = ("reproduces", "partly", "does not reproduce", "not settled", "not measured")
@@ -240,9 +240,11 @@ def _finding(name: str, row: Mapping[str, Any]) -> Finding:
         _check_names("a criterion", criterion, _settings(Criterion))
     finding = Finding(name, row["claim"], tuple(Criterion(**criterion) for criterion in row["criteria"]))
     # Only here: a criterion by itself may be about a statistic of one's own, but no study measures that.
-    for what in (term.partition("/")[0] for criterion in finding.criteria for _, term in criterion.terms):
+    for what, _, whom in (term.partition("/") for criterion in finding.criteria for _, term in criterion.terms):
         if what not in STATISTICS:
             raise UnknownNameError(*suggest("statistic", what, STATISTICS))
+        if whom not in WHOM:
+            raise UnknownNameError(*suggest(f"model of the statistic {what}", whom, WHOM))
     return finding
 
 

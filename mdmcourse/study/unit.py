@@ -54,6 +54,7 @@ from mdmcourse.lens import (
     selectivity,
     skip_layers,
 )
+from mdmcourse.models.pairs import TOY_MEMBERS
 from mdmcourse.models.reading import MDM, LanguageModel
 from mdmcourse.study.evaluate import at_each_target
 from mdmcourse.tasks import readable
@@ -65,6 +66,8 @@ STATISTICS = (
     "cka_revealed", "cka_masked", "cosine_revealed", "cosine_masked", "likeness_revealed", "likeness_masked",
 )  # fmt: skip
 """What can stand before the "/" of a statistic's name."""
+WHOM = (*TOY_MEMBERS, "attention-switched", "mdms", "other-arm", "other-task", "edges")
+"""What can stand behind it; of a real pair, the members that it has."""
 MEASURED_AS = 2
 """Raise it with every change to what a unit holds: of a study that is not finished, nothing is reused then."""
 MDMS = ("mdm", "mdm-second-seed")
