@@ -81,3 +81,18 @@ def test_the_map_leads_to_every_lesson() -> None:
             assert f"lessons/{name}" in text, (page.name, name)
             assert not re.search(rf"^\| \[?{number}\]?.*in the making", text, re.MULTILINE), (page.name, number)
     assert not [number for number in names if f"*{number}*" in (BOOK / "instructor.md").read_text(encoding="utf-8")]
+
+
+def test_readme_says_of_smollm2_what_was_measured() -> None:
+    """Work later on the global task, more edges on both; the ARM's local circuit works in the MDMs, and differs."""
+    module = script("make_study")
+    plan = next(plan for plan in module.plans() if plan.name == "smollm2")
+    results = module.load_results(plan)
+    untaught, taught = (group.title for group in plan.groups)
+    found = {(verdict.group, verdict.finding.name): verdict.criteria for verdict in module.verdicts(plan, results)}
+    assert found[taught, "F3"][0].low > 0
+    assert found[taught, "F4"][0].state == found[untaught, "F4"][1].state == "met"
+    fewer, works = found[untaught, "F1"]
+    assert (fewer.state, works.state) == ("contradicted", "met")
+    ioi = next(unit["statistics"] for unit in results["units"] if unit["task"] == "ioi")
+    assert min(ioi["cross/mdm"], ioi["cross/mdm-second-seed"]) > 0.95

@@ -102,7 +102,10 @@ def _warnings(scores: Scores) -> list[str]:
     said = []
     effect = scores.clean - scores.corrupted
     if effect < 0.1:
-        said.append(f"corruption costs {effect:.3f} logits: it cannot do this task, and what follows describes a guess")
+        said.append(
+            f"corruption costs {effect:.3f} logits: it cannot do this task, and what follows describes a guess, "
+            "or a mistake"
+        )
     elif abs(scores.integration_error) > 0.1:
         said.append(f"the integral is off by {scores.integration_error:+.0%}: more --steps make it smaller")
     return said

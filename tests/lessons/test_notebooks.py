@@ -104,3 +104,38 @@ def test_nothing_of_the_machine_that_ran_it_is_stored(lesson: nbformat.NotebookN
 
 def test_the_machine_that_ran_it_had_no_problem(lesson: nbformat.NotebookNode):
     assert not re.findall("PROBLEM.{0,80}", json.dumps(lesson))
+
+
+# Differences and bounds that a reader forms from what is printed, numbers from further up, and thresholds of a plan.
+NOT_PRINTED_NEARBY = {
+    ("10", "shift-predict-text"), ("10", "noise-after"), ("10", "size-text"), ("10", "alike-text"),
+    ("11", "number-after"), ("12", "study-after"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("number", ["10", "11", "12"])
+def test_numbers_in_the_text_were_printed_a_few_cells_before(number: str):
+    """Results are measured anew now and then, and the sentences about them have to follow."""
+    [path] = [path for path in LESSONS if path.name.startswith(number)]
+    cells = nbformat.read(path, as_version=4).cells
+    checked, wrong = 0, []
+    for at, cell in enumerate(cells):
+        if cell.cell_type != "markdown" or (number, cell.id) in NOT_PRINTED_NEARBY:
+            continue
+        of_all = "What you saw" in cell.source or "What could be wrong" in cell.source
+        printed = numbers_in(cells if of_all else [each for each in cells[:at] if each.get("outputs")][-4:])
+        text = re.sub(r"\[[^\]]*\]\([^)]*\)|arXiv [\d.]+|`[^`]*`|\$[^$]*\$", "", cell.source)
+        for quoted in re.findall(r"(?<![\w.])\d*\.\d+(?!\w)", text):
+            half = 0.501 * 10 ** -len(quoted.partition(".")[2])
+            wrong += [] if any(abs(each - float(quoted)) <= half for each in printed) else [(cell.id, quoted)]
+            checked += 1
+    assert checked >= 5
+    assert not wrong
+
+
+def numbers_in(cells: list[nbformat.NotebookNode]) -> list[float]:
+    """All that these cells print or display as text, without signs."""
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    texts = [output.get("text", "") for output in outputs]
+    texts += [output.get("data", {}).get(kind, "") for output in outputs for kind in ("text/plain", "text/markdown")]
+    return [float(number) for text in texts for number in re.findall(r"(?<![\w.])\d*\.?\d+", text)]
