@@ -124,8 +124,8 @@ def time_and_memory(dtypes: list[str], rounds: int, count: int) -> None:
             time_ratio = found["attribute"]["seconds"] / (STEPS * found[bare]["seconds"])
             memory_ratio = found["attribute"]["bytes"] / found[bare]["bytes"]
             print(f"{dtype}, attribute (m = {STEPS}) / m x {bare}: time {time_ratio:.2f}, memory {memory_ratio:.2f}")
-        # A curve runs all edges and no edges beside its own points, and records the clean and the corrupted run.
-        points = len(FRACTIONS) + 4
+        # A curve runs all edges and no edges beside its own points, and records the corrupted run.
+        points = len(FRACTIONS) + 3
         point = found["curve"]["seconds"] / found["bare forward"]["seconds"] / points
         print(f"{dtype}, faithfulness curve, each of its {points} runs / bare forward: time {point:.2f}", flush=True)
 

@@ -221,6 +221,18 @@ def test_float32_scores_are_those_of_float64_up_to_rounding() -> None:
         torch.testing.assert_close(low.values, high.values, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("method", ["eap", "eap-ig"])
+def test_bfloat16_scores_are_those_of_float32_up_to_rounding(method: Any) -> None:
+    """Of the same weights. 16 runs are more than a layer has readers: sums are kept in two ways."""
+    for family, grouped in DECODERS:
+        rounded = tiny_decoder(family, grouped).bfloat16()
+        low = attribute(READINGS["full"](rounded), PROMPTS, method, steps=16, keep_prompts=True, batch_size=3)
+        high = attribute(READINGS["full"](rounded.float()), PROMPTS, method, steps=16, keep_prompts=True, batch_size=3)
+        assert low.values.dtype == torch.float32
+        error = (low.need_prompts() - high.need_prompts()).norm() / high.need_prompts().norm()
+        assert 0 < error < 0.03, (family, grouped, error)
+
+
 # --- grouped and ungrouped ----------------------------------------------------------------------------------
 
 

@@ -150,7 +150,7 @@ def test_plans_for_models_that_are_not_here(make: Callable[[], Any], billions: f
 
 
 MEASURED = """
-import pathlib, torch
+import pathlib, sys, torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from mdmcourse.circuits import attribute, plan
 from mdmcourse.models import ARM
@@ -166,17 +166,19 @@ config = LlamaConfig(
 )
 clean, corrupted = torch.randint(0, 500, (2, 24, 30))
 prompts = Prompts(clean, corrupted, clean[:, 0], corrupted[:, 0], torch.full((24,), 29))
-model = ARM(LlamaForCausalLM(config).eval())
+dtype = getattr(torch, sys.argv[1])
+model = ARM(LlamaForCausalLM(config).to(dtype).eval())
 attribute(model, prompts.select(slice(0, 1)), steps=1)
 pathlib.Path("/proc/self/clear_refs").write_text("5")
 before = high_water()
 attribute(model, prompts, batch_size=24)
-planned = plan(config, 24, 30)
+planned = plan(config, 24, 30, dtype=dtype)
 print((high_water() - before) / (24 * planned.per_prompt))
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads a process's peak as Linux tells it")
-def test_what_is_planned_is_what_is_taken() -> None:
-    told = subprocess.run([sys.executable, "-c", MEASURED], capture_output=True, text=True, check=True).stdout
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_is_planned_is_what_is_taken(dtype: str) -> None:
+    told = subprocess.run([sys.executable, "-c", MEASURED, dtype], capture_output=True, text=True, check=True).stdout
     assert 0.2 < float(told) < 1.2

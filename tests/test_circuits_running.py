@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -111,6 +112,29 @@ def test_random_circuits_send_every_reader_what_they_say(shape: tuple, read: Cal
         expected = torch.stack([slowly(model, circuit) for circuit in circuits])
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
         assert expected.std(dim=0).min() > 1e-3
+
+
+@pytest.mark.usefixtures("_in_float64")
+def test_layers_that_lose_edges_into_some_kinds_of_readers_only(shape: tuple) -> None:
+    """Into the heads, the MLP, the logits or none of them, each layer for itself: what one layer's readers were sent
+    must not be sent to another's."""
+    model = READINGS["full"](double(*shape))
+    graph = Graph.of(model)
+    some = random_circuit(graph, 0.5).edges
+    circuits = []
+    for heads in itertools.product((False, True), repeat=graph.layers):
+        for mlps in itertools.product((False, True), repeat=graph.layers):
+            lost = torch.zeros(graph.n_readers, dtype=torch.bool)
+            for layer in range(graph.layers):
+                columns = graph.attention_readers(layer)
+                lost[columns["q"].start : columns["v"].stop] = heads[layer]
+                lost[graph.mlp_reader(layer)] = mlps[layer]
+            lost[graph.logits_reader] = heads[0] != mlps[0]
+            circuits.append(Circuit.of(graph, graph.exists & (some | ~lost)))
+    found = run_circuits(model, PROMPTS, circuits)
+    expected = torch.stack([slowly(model, circuit) for circuit in circuits])
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    assert len(expected.unique(dim=0)) > len(circuits) / 2
 
 
 @pytest.mark.usefixtures("_in_float64")

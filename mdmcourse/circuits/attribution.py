@@ -24,7 +24,7 @@ from torch import Tensor
 
 from mdmcourse.circuits.adapter import Anatomy, anatomy, frozen
 from mdmcourse.circuits.capture import Written, one_key_per_query_head, recording, target_logits
-from mdmcourse.circuits.gradients import Group, ReaderGradients, contract, groups, written_by
+from mdmcourse.circuits.gradients import Group, ReaderGradients, contract, contracted_in, groups, written_by
 from mdmcourse.circuits.graph import Graph, Readers
 from mdmcourse.circuits.intervention import Remembered, block_outputs, rerouted
 from mdmcourse.circuits.metrics import Metric, get_metric, judge
@@ -112,7 +112,7 @@ def attribute_batch(model: LanguageModel, prompts: Prompts, settings: Settings) 
             with recording(parts) as clean, block_outputs(kept) as outputs:
                 clean_logits = target_logits(model, prompts.clean, prompts.target)
             values = [judge(metric, logits, prompts, clean_logits) for logits in (clean_logits, corrupted_logits)]
-        difference = clean.minus(corrupted)
+        difference = clean.minus(corrupted, contracted_in(corrupted.input.dtype))
         remembered = Remembered(outputs, clean) if settings.method == "exact" else None
         del clean, outputs  # each run holds as much as the difference
         if settings.method in ("eap", "eap-ig"):
@@ -155,7 +155,8 @@ class _Batch:
         """Scores to be added to."""
         batch, pos = self.prompts.clean.shape
         shape = (batch, pos) if positions else (batch,)
-        return torch.zeros(*shape, self.graph.n_sources, self.graph.n_readers, dtype=self.difference.input.dtype)
+        dtype = torch.promote_types(self.difference.input.dtype, torch.float32)
+        return torch.zeros(*shape, self.graph.n_sources, self.graph.n_readers, dtype=dtype)
 
     def add(self, scores: Tensor, chosen: list[Group], moved: Group, points: list[tuple[float, float]]) -> None:
         """Add the scores of the edges that leave the `chosen` sources, gradients being taken while `moved` stands at
@@ -167,7 +168,7 @@ class _Batch:
         for first in range(0, len(points), together):
             some = points[first : first + together]
             leaf = torch.cat([corrupted + alpha * difference for alpha, _ in some]).to(corrupted.dtype).requires_grad_()
-            weights = difference.new_tensor([weight for _, weight in some])
+            weights = torch.tensor([weight for _, weight in some], dtype=scores.dtype, device=difference.device)
             with torch.enable_grad(), gradients.watching(moved, leaf, weights):
                 logits = target_logits(self.model, tokens.repeat(len(some), 1), target.repeat(len(some)))
                 runs = (judge(self.metric, run, self.prompts, self.clean_logits) for run in logits.chunk(len(some)))

@@ -40,9 +40,8 @@ class Written:
             [change(*xs) for xs in zip(self.mlps, *(other.mlps for other in others), strict=True)],
         )
 
-    def minus(self, other: Written) -> Written:
-        """The difference, in float32 at least."""
-        dtype = torch.promote_types(self.input.dtype, torch.float32)
+    def minus(self, other: Written, dtype: torch.dtype) -> Written:
+        """The difference, in `dtype`."""
         return self.map(lambda one, two: one.to(dtype) - two.to(dtype), other)
 
 

@@ -30,6 +30,12 @@ Group = tuple[Literal["input", "heads", "mlp"], int]
 """Sources that stand side by side: the input, all heads of a layer, or the MLP of a layer."""
 
 
+def contracted_in(dtype: torch.dtype) -> torch.dtype:
+    """The type in which scores of a model of `dtype` are contracted: its own, but for float16, whose range small
+    gradients leave. Sums over runs are kept in float32 at least."""
+    return torch.float32 if dtype == torch.float16 else dtype
+
+
 def groups(graph: Graph) -> list[Group]:
     """All groups of sources, in order."""
     per_layer: list[Group] = [group for layer in range(graph.layers) for group in (("heads", layer), ("mlp", layer))]
@@ -51,9 +57,10 @@ class ReaderGradients:
     """
 
     def __init__(self, graph: Graph, parts: Anatomy, like: Float[Tensor, "batch pos d_model"]) -> None:
+        """like: a tensor of the shape, the device and the type that the sums are contracted with."""
         self._graph, self._parts, self._like = graph, parts, like
         self._dtype = torch.promote_types(like.dtype, torch.float32)
-        self._attention = [_OfAttention(layer, self._dtype) for layer in parts.layers]
+        self._attention = [_OfAttention(layer, self._dtype, like.dtype) for layer in parts.layers]
         self._direct: dict[nn.Module, Tensor] = {}  # of the MLPs and the logits, by their norm
         self._streams: dict[nn.Module, Tensor] = {}  # what each norm of the run in progress read
 
@@ -90,20 +97,23 @@ class ReaderGradients:
         self._direct[norm] = self._direct[norm] + g if norm in self._direct else g
 
     def parts(self) -> Iterator[tuple[Part, Float[Tensor, "part reader pos d_model"]]]:
-        """The sums written out, in float32 (float64 for a float64 model), for some prompts and positions at a time: for
-        a whole batch they would be the largest tensor of an attribution."""
+        """The sums written out, for some prompts and positions at a time: for a whole batch they would be the largest
+        tensor of an attribution. They are all written into the same memory: use one before you ask for the next."""
         batch, pos, d_model = self._like.shape
-        tokens = max(1, WRITTEN_OUT // (self._graph.n_readers * d_model * self._dtype.itemsize))
-        prompts, positions = max(1, tokens // pos), min(tokens, pos)
+        tokens = max(1, WRITTEN_OUT // (self._graph.n_readers * d_model * self._like.dtype.itemsize))
+        prompts, positions = min(max(1, tokens // pos), batch), min(tokens, pos)
+        memory = self._like.new_empty(prompts, self._graph.n_readers, positions, d_model)
         for row in range(0, batch, prompts):
             for column in range(0, pos, positions):
                 part = (slice(row, min(row + prompts, batch)), slice(column, min(column + positions, pos)))
-                yield part, self._values(part)
+                count, width = (of_axis.stop - of_axis.start for of_axis in part)
+                values = memory[:count, :, :width]
+                self._write(part, values)
+                yield part, values
 
-    def _values(self, part: Part) -> Float[Tensor, "part reader pos d_model"]:
+    def _write(self, part: Part, values: Float[Tensor, "part reader pos d_model"]) -> None:
+        """Write the sums of some prompts and positions into `values`."""
         graph = self._graph
-        count, pos = (of_axis.stop - of_axis.start for of_axis in part)
-        values = self._like.new_empty(count, graph.n_readers, pos, self._like.shape[2], dtype=self._dtype)
         for index, of_layer in enumerate(self._attention):
             columns = graph.attention_readers(index)
             of_layer.write(part, values[:, columns["q"].start : columns["v"].stop])
@@ -111,7 +121,6 @@ class ReaderGradients:
         readers = [graph.mlp_reader(index) for index in range(graph.layers)]
         for norm, reader in zip([*norms, self._parts.final_norm], [*readers, graph.logits_reader], strict=True):
             values[:, reader] = self._direct[norm][part].to(values.device) if norm in self._direct else 0
-        return values
 
 
 def _instead(value: Tensor, original: Tensor) -> Tensor:
@@ -147,8 +156,9 @@ class _OfAttention:
     together, one behind the other.
     """
 
-    def __init__(self, layer: Layer, dtype: torch.dtype) -> None:
-        self._layer, self._dtype = layer, dtype
+    def __init__(self, layer: Layer, dtype: torch.dtype, written: torch.dtype) -> None:
+        """Sums in `dtype`; what has d_model numbers, and each product with a weight, in `written`."""
+        self._layer, self._dtype, self._as = layer, dtype, written
         self._sums: dict[str, Float[Tensor, "batch pos head d_head"]] = {}
         self._units: list[Float[Tensor, "batch pos d_model"]] = []  # of each run
         self._along: list[Float[Tensor, "batch reader pos"]] = []
@@ -167,14 +177,14 @@ class _OfAttention:
         norm = self._layer.attention_norm
         if not self._of_runs:
             self._unit, self._scale = unit_and_scale(norm, self._stream.detach().to(self._dtype))
-        weighted = self._unit * norm_weight(norm, self._dtype)
+        weighted = (self._unit * norm_weight(norm, self._dtype)).to(self._as)
         for kind, projection in self._layer.projections.items():
             if projection.module is not module:
                 continue
             heads, d_head, d_model = projection.weight.shape
             of_heads = gradient[..., projection.rows].unflatten(-1, (heads, d_head)).to(self._dtype)
             of_heads = of_heads * self._scale[..., None]
-            projected = torch.einsum("bpd,hed->bphe", weighted, projection.weight.to(self._dtype))
+            projected = torch.einsum("bpd,hed->bphe", weighted, projection.weight.to(self._as)).to(self._dtype)
             self._of_runs[kind] = torch.linalg.vecdot(of_heads, projected).transpose(1, 2) / d_model
             total = _sum_of_runs(of_heads, self._weights)
             self._sums[kind] = self._sums[kind] + total if kind in self._sums else total
@@ -184,7 +194,7 @@ class _OfAttention:
         if self._of_runs:
             along = torch.cat([self._of_runs[kind] for kind in self._layer.projections], dim=1)
             runs = len(self._weights)
-            self._units += self._unit.chunk(runs)
+            self._units += self._unit.to(self._as).chunk(runs)
             self._along += [
                 weight * each for weight, each in zip(self._weights.to(along), along.chunk(runs), strict=True)
             ]
@@ -195,13 +205,13 @@ class _OfAttention:
 
     def _fold(self) -> None:
         """Sum up what the runs have kept of the second term."""
-        total = self._second_term((slice(None), slice(None)))
+        total = self._second_term((slice(None), slice(None))).to(self._dtype)
         self._written = total if self._written is None else self._written + total
         self._units, self._along = [], []
 
     def _second_term(self, part: Part) -> Float[Tensor, "part reader pos d_model"]:
         units = torch.stack([unit[part] for unit in self._units])
-        along = torch.stack([each[part[0], :, part[1]] for each in self._along])
+        along = torch.stack([each[part[0], :, part[1]] for each in self._along]).to(units)
         return torch.einsum("nbpd,nbrp->brpd", units, along)
 
     def write(self, part: Part, values: Float[Tensor, "part reader pos d_model"]) -> None:
@@ -213,8 +223,9 @@ class _OfAttention:
         for kind, projection in self._layer.projections.items():
             rows = slice(start, start + len(projection.weight))
             start = rows.stop
-            back = torch.einsum("bphe,hed->bhpd", self._sums[kind][part], projection.weight.to(self._dtype))
-            values[:, rows] = centred(norm, back.mul_(norm_weight(norm, self._dtype))).to(values.device)
+            sums, weight = (each.to(self._as) for each in (self._sums[kind][part], projection.weight))
+            back = torch.einsum("bphe,hed->bhpd", sums, weight)
+            values[:, rows] = centred(norm, back.mul_(norm_weight(norm, self._as))).to(values.device)
         if self._units:
             values -= self._second_term(part).to(values.device)
         if self._written is not None:
@@ -250,4 +261,13 @@ def contract(
         if into.ndim == 4:
             into[part[0], part[1], rows, first:] += torch.einsum("bspd,brpd->bpsr", u, downstream).to(into.device)
         else:
-            into[part[0], rows, first:] += torch.bmm(u.flatten(2), downstream.flatten(2).mT).to(into.device)
+            into[part[0], rows, first:] += _products(u.flatten(2), downstream.flatten(2)).to(into.device)
+
+
+def _products(
+    u: Float[Tensor, "part source pos_d_model"], gradients: Float[Tensor, "part reader pos_d_model"]
+) -> Float[Tensor, "part source reader"]:
+    if u.device.type == "cpu" and u.dtype == torch.bfloat16:
+        # There, PyTorch's batched product copies the gradients first, and takes eight times as long as one by one.
+        return torch.stack([one @ other.mT for one, other in zip(u, gradients, strict=True)])
+    return torch.bmm(u, gradients.mT)

@@ -94,11 +94,11 @@ def rerouted(
                 for module in {projection.module for projection in layer.projections.values()}:
                     stack.callback(after(module, partial(edges.project, index, module)).remove)
             stack.callback(before(layer.output, partial(edges.of_heads, index)).remove)
-            if edges.loses(slice(column := graph.mlp_reader(index), column + 1)):
-                stack.callback(before(layer.mlp_norm, partial(edges.read_by, column)).remove)
+            if edges.loses(slice(graph.mlp_reader(index), graph.mlp_reader(index) + 1)):
+                stack.callback(before(layer.mlp_norm, partial(edges.read_by_mlp, index)).remove)
             stack.callback(after(layer.mlp, partial(edges.of_mlp, index)).remove)
         if edges.loses(slice(graph.logits_reader, None)):
-            stack.callback(before(parts.final_norm, partial(edges.read_by, graph.logits_reader)).remove)
+            stack.callback(before(parts.final_norm, edges.read_by_logits).remove)
         yield
 
 
@@ -114,6 +114,7 @@ class _Rerouting:
         self.change = torch.empty(0)  # replacement minus current value: [source, batch, pos, d_model]
         self.total = torch.empty(0)  # its sum over the sources so far: [batch, pos, d_model]
         self.normed = torch.empty(0)  # what a layer's q, k and v readers read: [reader, batch, pos, d_model]
+        self.early: Tensor | None = None  # added for a layer's MLP, from before the layer: [batch, pos, d_model]
 
     @property
     def first(self) -> int:
@@ -145,16 +146,29 @@ class _Rerouting:
         change = (self.replacement.mlps[index].to(output) - output).to(self.change)
         self.change[self.graph.mlp_of(index)] = change
         self.total = self.total + change
+        self.early = None  # the layer is over
 
     # Readers: add it for the removed edges
 
-    def read_by(self, column: int, stream: Tensor) -> Tensor:
-        return stream + self._removed_into(slice(column, column + 1)).to(stream)[0]
-
     def read_by_heads(self, index: int, stream: Tensor) -> None:
-        columns = self.graph.attention_readers(index)
-        changed = self._removed_into(slice(columns["q"].start, columns["v"].stop)).to(stream)
-        self.normed = normed(self.parts.layers[index].attention_norm, changed.add_(stream))
+        columns, mlp = self.graph.attention_readers(index), self.graph.mlp_reader(index)
+        # The MLP's share of the same sources comes with it: reading them once more would cost as much again.
+        added = self._removed_into(slice(columns["q"].start, mlp + 1), before=self.graph.heads_of(index).start)
+        self.early = added[-1]
+        self.normed = added[:-1].to(stream).add_(stream)
+        for of_reader in self.normed:  # one at a time: what a norm needs on the way then fits a processor's cache
+            of_reader.copy_(normed(self.parts.layers[index].attention_norm, of_reader))
+
+    def read_by_mlp(self, index: int, stream: Tensor) -> Tensor:
+        heads, column = self.graph.heads_of(index), slice(mlp := self.graph.mlp_reader(index), mlp + 1)
+        if self.early is None:
+            return stream + self._removed_into(column, before=heads.stop)[0].to(stream)
+        added = self.early + self._sum_over(self.removed[heads, column], self.change[heads])[0]
+        return stream + added.to(stream)
+
+    def read_by_logits(self, stream: Tensor) -> Tensor:
+        column = slice(self.graph.logits_reader, None)
+        return stream + self._removed_into(column, before=self.graph.n_sources)[0].to(stream)
 
     def project(self, index: int, module: nn.Module, output: Tensor) -> Tensor:
         """Compute a module's output anew, every head from what it reads itself."""
@@ -169,20 +183,20 @@ class _Rerouting:
                 output[..., projection.rows] = of_heads.flatten(-2)
         return output
 
-    def _removed_into(self, columns: slice) -> Float[Tensor, "reader batch pos d_model"]:
-        """What the removed edges into these readers add to the residual stream.
+    def _removed_into(self, columns: slice, before: int) -> Float[Tensor, "reader batch pos d_model"]:
+        """What the removed edges from the sources before this one, which are those so far, add for these readers.
 
         Either the sum over removed edges, or that over all edges less the kept ones: whichever has fewer sources. So a
         small circuit costs little.
         """
-        upstream = int(self.graph.upstream[columns].max())
-        removed, kept = self.removed[:upstream, columns], self.kept[:upstream, columns]
+        removed, kept, change = self.removed[:before, columns], self.kept[:before, columns], self.change[:before]
         if removed.any(dim=1).sum() <= kept.any(dim=1).sum():
-            return self._sum_over(removed)
-        return self.total - self._sum_over(kept)
+            return self._sum_over(removed, change)
+        return self.total - self._sum_over(kept, change)
 
-    def _sum_over(self, edges: Bool[Tensor, "source reader"]) -> Float[Tensor, "reader batch pos d_model"]:
-        change = self.change[: len(edges)]
+    def _sum_over(
+        self, edges: Bool[Tensor, "source reader"], change: Float[Tensor, "source batch pos d_model"]
+    ) -> Float[Tensor, "reader batch pos d_model"]:
         rows = edges.any(dim=1).nonzero()[:, 0]
         # Picking sources out copies them, which costs more than multiplying by zeros unless they are few.
         if 4 * len(rows) < len(edges):

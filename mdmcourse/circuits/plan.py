@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from mdmcourse.circuits.attribution import Settings
-from mdmcourse.circuits.gradients import WRITTEN_OUT, groups
+from mdmcourse.circuits.gradients import WRITTEN_OUT, contracted_in, groups
 from mdmcourse.circuits.graph import Graph
 from mdmcourse.errors import InputError
 
@@ -101,7 +101,7 @@ def plan(
     machine = machine or this_machine(dtype=dtype)
     shape = _Shape(config)
     weights = float(shape.parameters * dtype.itemsize)
-    per_prompt = shape.bytes_per_prompt(positions, settings, dtype.itemsize)
+    per_prompt = shape.bytes_per_prompt(positions, settings, dtype)
     room = 0.9 * machine.memory - (0 if loaded else weights)
     fits = int(room // per_prompt)
     if fits < 1:
@@ -168,14 +168,16 @@ class _Shape:
         rows = self.config.vocab_size * (1 if self.config.tie_word_embeddings else 2)
         return self.layers * (attention + mlp) + rows * self.d_model
 
-    def bytes_per_prompt(self, positions: int, settings: Settings, itemsize: int) -> float:
+    def bytes_per_prompt(self, positions: int, settings: Settings, dtype: torch.dtype) -> float:
         graph = Graph.of(self.config, settings.readers)
-        wide = max(4, itemsize)  # scores are computed in float32 at least
+        itemsize, narrow = dtype.itemsize, contracted_in(dtype).itemsize
+        wide = max(4, itemsize)  # sums are kept in float32 at least
         read = self.d_head * (self.heads + 2 * graph.kv_heads)  # by all heads of a layer
         readers = graph.readers_per_layer - 1
         # From run to run: the difference of the sources, and the factored sums of `gradients._OfAttention`.
         units = min(settings.steps, readers)
-        sums = wide * self.layers * (read + (2 + units) * self.d_model + self.heads * self.d_head + units * readers)
+        sums = wide * self.layers * (read + self.d_model + units * readers)
+        sums += narrow * self.layers * ((1 + units) * self.d_model + self.heads * self.d_head)
         # While a run goes on, what autograd keeps of a layer: the input of both norms (in float32 beside it, if that is
         # not the dtype), what attention reads and gives, and the inner activations of the MLP.
         inner = (3 if self.gated else 6) * self.d_ff
@@ -184,7 +186,7 @@ class _Shape:
         run = positions * self.layers * kept
         # When all runs are done: the gradients of the readers written out, for as many tokens at a time as there is
         # room for, and a layer's readers on their way there.
-        written = positions * wide * (graph.n_readers + 2 * readers + units) * self.d_model
+        written = positions * narrow * (graph.n_readers + 2 * readers + units) * self.d_model
         once = wide * graph.n_sources * graph.n_readers * (positions if settings.positions else 1)
         logits = 4 * 4 * self.config.vocab_size
         return MARGIN * (positions * sums + max(run, min(written, WRITTEN_OUT)) + once + logits)
