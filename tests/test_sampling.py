@@ -99,6 +99,12 @@ def test_an_arm_draws_from_its_distribution(tiny):
     assert chi_square(colder, texts, nll) < 1e-6
 
 
+@pytest.mark.parametrize("temperature", [1e-3, 1e-30, 1e-39, 1e-300, 5e-324])
+def test_low_temperatures_are_the_most_probable_token(temperature):
+    logits = torch.tensor([[3.0, 1.0, 2.9], [-80.0, 80.0, -math.inf]])
+    torch.testing.assert_close(distribution(logits, temperature), distribution(logits, 0.0))
+
+
 def test_temperature_divides_logits():
     logits = torch.randn(20, 30, generator=seeded())
     assert_close(distribution(logits), logits.softmax(dim=-1))

@@ -35,7 +35,8 @@ def distribution(
     if temperature == 0:
         best = logits.argmax(dim=-1, keepdim=True)
         return torch.zeros_like(logits).scatter_(-1, best, 1.0)
-    probabilities = (logits.float() / temperature).softmax(dim=-1)
+    below = logits.float() - logits.float().amax(dim=-1, keepdim=True)  # so that no temperature is too low to divide by
+    probabilities = (below / max(temperature, torch.finfo(torch.float32).tiny)).softmax(dim=-1)
     if top_p < 1:
         ordered, index = probabilities.sort(dim=-1, descending=True)
         beyond = ordered.cumsum(dim=-1) - ordered >= top_p  # what stands before it is enough already
