@@ -27,7 +27,7 @@ from mdmcourse.paths import data_dir
 from mdmcourse.study.plan import VERDICTS, Criterion, Finding, Group, StudyPlan, load_plan
 from mdmcourse.study.report import as_markdown, criteria_figure, overlap_figure
 from mdmcourse.study.run import hash_of, load_results, results_file, results_of, run_study
-from mdmcourse.study.unit import STATISTICS, WHOM, _functional
+from mdmcourse.study.unit import STATISTICS, WHOM, Material, _functional, measure
 from mdmcourse.study.verdicts import T_800, T_975, judge_criterion, verdicts
 
 RUN = sys.modules[run_study.__module__]
@@ -111,9 +111,34 @@ def test_statistics_are_what_they_say(study):
 
 def test_every_statistic_of_a_model_has_an_interval_over_prompts(study):
     unit = json.loads(study[1].read_text())["units"][0]
-    over_prompts = {name for name in unit["statistics"] if not name.endswith(("/mdms", "/edges"))}
-    assert set(unit["intervals"]) == over_prompts
+    over_prompts = {name for name in unit["statistics"] if not name.endswith("/edges")}
+    sums = {criterion.value for finding in load_plan(study[0]).findings for criterion in finding.criteria}
+    assert over_prompts < set(unit["intervals"]) <= over_prompts | sums
     assert all(low <= high for low, high in unit["intervals"].values())
+
+
+def test_a_sum_has_the_interval_of_its_terms_on_the_same_draws():
+    """What varies alike in both terms goes out."""
+    pair = load_pair("toy-chain")
+    members = {"arm": pair.arm, "mdm": pair.mdm, "mdm-second-seed": pair.controls["mdm-second-seed"]}
+    drawn = get_task("ioi").prompts(pair.arm.tokenizer, 24, mask_id=pair.mdm.mask_id)
+    found_on, tested_on = drawn.select(slice(0, 16)), drawn.select(slice(16, 24))
+    scores = {name: attribute(model, found_on, steps=1, keep_prompts=True) for name, model in members.items()}
+    sums = {
+        "nothing": [(1, "cross/mdm"), (-1, "cross/mdm")],
+        "twice": [(1, "overlap/mdm"), (1, "overlap/mdm")],
+        "back": [(1, "overlap/mdms"), (1, "overlap/mdms"), (-1, "overlap/mdm")],
+        "unknown": [(1, "overlap/mdm"), (1, "overlap/nobody")],
+    }
+    intervals = measure(
+        Material(members, scores, found_on, tested_on), share=0.2, shares=(0.2,), resamples=20, seed=0, sums=sums
+    )["intervals"]
+    low, high = intervals["overlap/mdm"]
+    assert low < high
+    assert intervals["nothing"] == [0.0, 0.0]
+    assert intervals["twice"] == pytest.approx([2 * low, 2 * high])
+    assert intervals["back"] == pytest.approx(intervals["overlap/mdm-second-seed"])  # two MDMs, and one taken away
+    assert "unknown" not in intervals
 
 
 def test_what_is_run_is_resampled_as_if_prompts_were_repeated():
@@ -332,6 +357,15 @@ def test_sums_and_differences_of_tasks():
     assert judged.mean == (5 - 1 + 10) - (7 - 1 + 10)
     assert judged.over == "prompts"
     assert math.isclose(judged.high - judged.mean, math.sqrt(2))
+
+
+def test_an_interval_of_the_sum_itself_comes_before_those_of_its_terms():
+    criterion = Criterion("local", "x/mdms - y/arm", "", at_most=0.0)
+    row = {"seed": 0, "kind": "local", "statistics": {"x/mdms": 1.0, "y/arm": 2.0}}
+    apart = {"x/mdm": [0.0, 8.0], "x/mdms": [0.0, 6.0], "y/arm": [0.0, 8.0]}
+    for intervals, half in ((apart, 5.0), (apart | {criterion.value: [-1.25, -0.75]}, 0.25)):
+        judged = judge_criterion(criterion, [row | {"intervals": intervals}])
+        assert math.isclose(judged.high - judged.mean, half)
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,7 @@ def run_unit(
     measured = measure(
         Material(members, scores, found_on, tested_on),
         share=plan.share, shares=plan.shares, resamples=plan.resamples, seed=seed,
+        sums={criterion.value: criterion.terms for each in plan.findings for criterion in each.criteria},
     )  # fmt: skip
     if rank == 0:
         for file in folder.glob("*.safetensors"):

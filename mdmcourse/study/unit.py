@@ -33,8 +33,9 @@ Statistics are named "what/whom":
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -68,10 +69,11 @@ STATISTICS = (
 """What can stand before the "/" of a statistic's name."""
 WHOM = (*TOY_MEMBERS, "attention-switched", "mdms", "other-arm", "other-task", "edges")
 """What can stand behind it; of a real pair, the members that it has."""
-MEASURED_AS = 2
+MEASURED_AS = 3
 """Raise it with every change to what a unit holds: of a study that is not finished, nothing is reused then."""
 MDMS = ("mdm", "mdm-second-seed")
 LIKENESS_PROMPTS = 64
+T = TypeVar("T", float, Tensor)
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,21 @@ class Material:
 
 
 def measure(
-    material: Material, *, share: float, shares: tuple[float, ...], resamples: int, seed: int
+    material: Material,
+    *,
+    share: float,
+    shares: tuple[float, ...],
+    resamples: int,
+    seed: int,
+    sums: Mapping[str, Sequence[tuple[int, str]]],
 ) -> dict[str, Any]:
     """All statistics of a unit, as plain data: {"statistics": {name: value}, "intervals": {name: [low, high]} and
     "curves"}. Intervals are a bootstrap's over prompts: those that circuits were found on, or those that they are run
-    on and representations are taken from; the circuits that are run stay those that were found."""
+    on and representations are taken from; the circuits that are run stay those that were found.
+
+    sums: of statistics, each with its sign, by name: they get intervals too, of the same draws of prompts. What varies
+        alike in two terms goes out in their difference.
+    """
     graph, members = material.graph, material.members
     k = round(share * graph.n_edges)
     grid = torch.tensor([max(1, round(each * graph.n_edges)) for each in shares])
@@ -150,9 +162,17 @@ def measure(
         statistics[name], samples[name] = float(values[0]), values[1:]
     statistics["chance/edges"] = chance_overlap(k, graph.n_edges)
     ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
+    samples = _with_means(samples)
+    samples |= {
+        name: torch.stack([sign * samples[term] for sign, term in terms]).sum(dim=0)
+        for name, terms in sums.items()
+        if all(term in samples for _, term in terms)
+    }
     intervals = {name: each.quantile(ends).tolist() for name, each in samples.items()}
+    statistics = _with_means(statistics)
+    _need_numbers(statistics)
     return {
-        "statistics": _with_means(statistics),
+        "statistics": statistics,
         "intervals": intervals,
         "curves": {
             "k": grid.tolist(),
@@ -282,19 +302,22 @@ def _inside(material: Material, counts: Float[Tensor, "resample prompt"]) -> dic
     return found
 
 
-def _with_means(statistics: dict[str, float]) -> dict[str, float]:
+def _with_means(statistics: dict[str, T]) -> dict[str, T]:
     """With "what/mdms", the mean of the MDMs of one ARM: they differ in batches and noise only."""
     found = dict(statistics)
     for name in statistics:
         what, whom = name.split("/")
         if whom == "mdm":
             each = [statistics[f"{what}/{member}"] for member in MDMS if f"{what}/{member}" in statistics]
-            found[f"{what}/mdms"] = sum(each) / len(each)
-    if not all(math.isfinite(value) for value in found.values()):
-        wrong = [name for name, value in found.items() if not math.isfinite(value)]
+            found[f"{what}/mdms"] = sum(each[1:], each[0]) / len(each)
+    return found
+
+
+def _need_numbers(statistics: dict[str, float]) -> None:
+    wrong = [name for name, value in statistics.items() if not math.isfinite(value)]
+    if wrong:
         raise InputError(
             f"{', '.join(wrong[:5])} {'is' if len(wrong) == 1 else 'are'} no number.",
             "A result that is no number would be passed on in silence.",
             "Look at the model and the task: a model that gives NaN, or prompts that are all alike.",
         )
-    return found

@@ -133,13 +133,16 @@ def _value(criterion: Criterion, units: list[Unit], seed: int) -> float | None:
 
 
 def _half_width(criterion: Criterion, units: list[Unit], seed: int) -> float:
-    """Half of the 95 % interval over prompts of one ARM's sum, as if its terms varied independently: they share
-    prompts, so that it is rather too wide. A term without an interval counts as exact; NaN if none has one, or if the
-    ends of one are no numbers."""
+    """Half of the 95 % interval over prompts of one ARM's sum. The two tasks have prompts of their own, and vary
+    independently. So do the terms of a sum, for lack of better, if there is no interval of the sum itself: rather too
+    wide, for they share prompts. A term without an interval counts as exact; NaN if none has one, or if the ends of
+    one are no numbers."""
     halves = []
     for _, kind in _kinds(criterion):
         unit = next(unit for unit in units if unit["seed"] == seed and unit["kind"] == kind)
-        names = (name.replace("/mdms", "/mdm") for _, name in criterion.terms)
-        ends = [unit["intervals"][name] for name in names if name in unit["intervals"]]
+        intervals = unit["intervals"]
+        names = [name if name in intervals else name.replace("/mdms", "/mdm") for _, name in criterion.terms]
+        names = [criterion.value] if criterion.value in intervals else names
+        ends = [intervals[name] for name in names if name in intervals]
         halves += [math.nan if None in (low, high) else (high - low) / 2 for low, high in ends]
     return math.hypot(*halves) if halves else math.nan
