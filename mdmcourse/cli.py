@@ -100,7 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--member", action="append", help="only this one, for instance mdm; may be repeated")
     train.add_argument("--out", type=Path, help="folder for the models (default: where the course looks for them)")
     train.add_argument("--runs", type=Path, default=Path("runs"), help="folder for unfinished work (%(default)s)")
-    train.add_argument("--threads", type=int, default=1, help="CPU threads; more than one may change the last bits")
+    train.add_argument(
+        "--threads", type=_positive, default=1, help="CPU threads; more than one may change the last bits"
+    )
     train.set_defaults(run=_train_toys)
 
     posttrain = commands.add_parser("posttrain", help="post-train a real pair; members that are there already are kept")
@@ -243,8 +245,10 @@ def _train_toys(options: argparse.Namespace) -> int:
     from mdmcourse.models.pairs import toy_members
     from mdmcourse.models.registry import entry
     from mdmcourse.paths import data_dir
-    from mdmcourse.study.toys import train_toys
+    from mdmcourse.study.toys import RECIPES, train_toys
 
+    if options.pair not in RECIPES:
+        raise UnknownNameError(*suggest("toy pair", options.pair, RECIPES))
     torch.set_num_threads(options.threads)
     out = options.out or data_dir() / entry("pairs", options.pair)["directory"] / f"seed-{options.seed}"
     known = toy_members(options.pair)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 def suggest(kind: str, name: str, known: Iterable[str]) -> tuple[str, str, str]:
     """The three parts of an UnknownNameError: what happened, what it means, and near names to try."""
-    known = list(known)
+    known = list(dict.fromkeys(known))
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return (
         f"There is no {kind} called {name!r}.",

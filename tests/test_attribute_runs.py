@@ -176,6 +176,22 @@ def test_the_same_run_is_known_again_in_other_batches_and_from_another_object(
         assert_same(found, run(tiny(), random_prompts(3)), atol=1e-6)
 
 
+def test_metrics_are_told_apart_by_what_they_look_up_in_their_module(tmp_path: Path) -> None:
+    """A number, looked up by another function."""
+    model, prompts = tiny(), random_prompts(3)
+    text = "K = {}\ndef helper(x): return x[:, K]\ndef metric(logits, batch, clean): return helper(logits)"
+    made = []
+    for number in (5, 5, 6):
+        names: dict[str, Any] = {"__name__": "a notebook"}
+        exec(text.format(number), names)
+        made.append(names["metric"])
+    first, same, other = made
+    run(model, prompts, metric=first, save_to=tmp_path / "scores")
+    run(model, prompts, metric=same, save_to=tmp_path / "scores")
+    with pytest.raises(CheckpointError):
+        run(model, prompts, metric=other, save_to=tmp_path / "scores")
+
+
 def test_two_metrics_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
     model, prompts, final = tiny(), random_prompts(2), tmp_path / "scores.safetensors"
     found = run(model, prompts, metric=lambda logits, batch, clean: 0.5 * logits[:, 0], save_to=final)
@@ -475,6 +491,24 @@ def test_a_batch_that_runs_out_of_memory_in_the_middle_is_halved() -> None:
     with pytest.warns(UserWarning, match="memory"), leaves_no_trace(model.decoder):
         found = run(model, prompts, metric=metric, batch_size=5, keep_prompts=True)
     assert_same(found, run(model, prompts, metric=metric, batch_size=2, keep_prompts=True), atol=1e-6)
+
+
+def test_memory_that_runs_out_between_a_layers_projections_halves_the_batch_too(monkeypatch: Any) -> None:
+    """When gradients of some of q, k and v have come, and those of the others have not."""
+    model, prompts, einsum, calls = tiny(), random_prompts(4), torch.einsum, []
+
+    def fails_once(pattern: str, *operands: Tensor) -> Tensor:
+        if pattern == "bpd,hed->bphe" and len(operands[0]) > 2:
+            calls.append(pattern)
+            if len(calls) == 2:
+                raise torch.OutOfMemoryError
+        return einsum(pattern, *operands)
+
+    monkeypatch.setattr(torch, "einsum", fails_once)
+    with pytest.warns(UserWarning, match="Out of memory with 4"), leaves_no_trace(model.decoder):
+        found = run(model, prompts, batch_size=4, steps=1)
+    assert len(calls) == 2
+    assert_same(found, run(model, prompts, batch_size=2, steps=1), atol=1e-6)
 
 
 # Files

@@ -117,6 +117,18 @@ def test_arguments_out_of_range_are_refused(arguments: list[str], capsys: pytest
     assert arguments[0] in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("pair", ["smollm2-135m", "toy-chian"])
+def test_only_toys_are_trained_as_toys(pair: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["train-toys", pair]) == 1
+    assert "toy-chain" in capsys.readouterr().err
+
+
+def test_training_needs_a_thread(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(["train-toys", "toy-chain", "--threads", "0"])
+    assert "--threads" in capsys.readouterr().err
+
+
 def test_a_reader_that_leaves_early_is_no_error():
     command = [sys.executable, "-m", "mdmcourse.cli", "doctor"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

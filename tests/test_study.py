@@ -29,6 +29,7 @@ from mdmcourse.study.report import as_markdown, criteria_figure, overlap_figure
 from mdmcourse.study.run import hash_of, load_results, results_file, results_of, run_study
 from mdmcourse.study.unit import STATISTICS, WHOM, Material, _functional, measure
 from mdmcourse.study.verdicts import T_800, T_975, judge_criterion, verdicts
+from mdmcourse.tasks import IOI
 
 RUN = sys.modules[run_study.__module__]
 PLAN = """
@@ -218,6 +219,29 @@ def test_a_plan_that_grew_costs_what_is_new(study, tmp_path):
     assert all("once more, seed 1" in line for line in said)
     run_study(changed, runs=tmp_path / "runs", out=tmp_path / "changed.json", say=said.append)
     assert len(said) == 3 * len(plan.groups[0].tasks)
+
+
+def test_a_task_that_was_changed_is_measured_anew(study, tmp_path, monkeypatch):
+    shutil.copytree(study[0].parent / "runs", tmp_path / "runs")
+    plan, said = load_plan(study[0]), []
+    run_study(plan, runs=tmp_path / "runs", out=tmp_path / "same.json", say=said.append)
+    assert not said
+    draw = IOI.draw
+    monkeypatch.setattr(IOI, "draw", lambda self, rng: (rng.random(), draw(self, rng))[1])
+    changed = run_study(plan, runs=tmp_path / "runs", out=tmp_path / "changed.json", say=said.append)
+    assert len(said) == len(plan.units)
+    hashes = [[unit["prompts"] for unit in json.loads(file.read_text())["units"]] for file in (study[1], changed)]
+    assert hashes[0] != hashes[1]
+
+
+@pytest.mark.parametrize("units", ["missing", [{}], "text"])
+def test_a_file_that_holds_no_units_is_refused(study, tmp_path, units):
+    results = json.loads(study[1].read_text())
+    results = {name: value for name, value in results.items() if name != "units"}
+    results |= {} if units == "missing" else {"units": units}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    with pytest.raises(CheckpointError, match="units"):
+        load_results(load_plan(study[0]), tmp_path / "results.json")
 
 
 def test_a_criterion_that_was_moved_afterwards_is_told_in_the_report(study, tmp_path):
@@ -449,6 +473,16 @@ def test_the_interval_over_prompts_is_of_the_arm_that_was_measured():
         (("shares = [0.1, 0.2]", "shares = [0.2, 0.0]"), InputError, "up to 1"),
         (("steps = 2", 'steps = 2\ndtype = "float31"'), InputError, "float31"),
         (("steps = 2", 'steps = 2\ndtype = "int64"'), InputError, "int64"),
+        (("at_least = -0.9", 'at_least = "0.1"'), InputError, "without quotes"),
+        (("at_least = -0.9", "at_least = nan"), InputError, "has to be a number"),
+        (("prompts = 4", "prompts = 12.5"), InputError, "number of things"),
+        (("steps = 2", "steps = true"), InputError, "number of things"),
+        (("share = 0.2", 'share = "0.2"'), InputError, "shares of all edges"),
+        (("seeds = [0, 1]", 'seeds = [0, "0"]'), InputError, "list of whole numbers"),
+        (("seeds = [0, 1]", "seeds = 0"), InputError, "list of whole numbers"),
+        (("seeds = [0, 1]", 'seeds = [0, 1]\nothers = "ioi"'), InputError, "list of names"),
+        (('global = "chain"', 'global = "ioi"'), InputError, "both the local and the global"),
+        (("[[pairs]]", "[pairs]"), InputError, "two brackets"),
         (("seeds = [0, 1]", "seeds = [0, 1, 1]"), InputError, "has the seed 1 2 times"),
         (
             ("[findings.F1]", '[[pairs]]\ntitle = "chain"\npair = "toy-path"\nlocal = "ioi"\n[findings.F1]'),

@@ -54,7 +54,9 @@ def attribute(
     keep_prompts: keep the scores of every single prompt, for bootstraps and split halves.
     save_to: a file for the result. What is done is saved after every batch beside it, and a run that was killed goes
         on from there, started with as many processes as before; a run that is already complete is read. A metric of
-        your own has to be a function then, and not an object or a method: those cannot be told from each other.
+        your own has to be a function then, and not an object or a method: those cannot be told from each other. It is
+        known by its code and by the numbers and functions that it closes over, was given by `functools.partial`, or
+        looks up in its own module.
     progress: show a bar.
 
     Prompts have one length, and all their tokens are part of the input: none is taken for padding.
@@ -73,6 +75,7 @@ def attribute(
     written.
     """
     need_model(model)
+    prompts.need_answers(model)
     settings = Settings(method, steps, rule, metric, readers, positions)
     if not len(prompts):
         raise InputError("There are no prompts.", "A mean over nothing is no number.", "Give at least one prompt.")

@@ -22,9 +22,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from mdmcourse.circuits.faithfulness import FRACTIONS, check_fractions, faithfulness_curve
+from mdmcourse.circuits.faithfulness import FRACTIONS, check_fractions, faithfulness_curve, metric_of
 from mdmcourse.circuits.graph import Graph
-from mdmcourse.circuits.metrics import METRICS, Metric, get_metric
+from mdmcourse.circuits.metrics import Metric, get_metric
 from mdmcourse.circuits.scores import Scores
 from mdmcourse.errors import InputError
 from mdmcourse.models.reading import LanguageModel
@@ -283,7 +283,7 @@ def compare(
     measures["rank_correlation"] = {"between": correlation.tolist()}
     cross = {}
     if models is not None and prompts is not None:
-        judged = _metric_of(one, two) if metric is None else metric
+        judged = metric_of(one, two) if metric is None else metric
         drawn = _draws(len(prompts), bootstrap, generator)
         for (where, model), (whose, scores) in product(
             zip(("one", "two"), models, strict=True), (("one", one), ("two", two))
@@ -309,18 +309,6 @@ def compare(
             "bootstrap": bootstrap, "halvings": halvings, "level": level, "seed": seed,
         },
     )  # fmt: skip
-
-
-def _metric_of(one: Scores, two: Scores) -> str:
-    """The metric of both scores. Raises InputError if it is not one, or not known by its name."""
-    names = {str(scores.about.get("metric", "logit_diff")) for scores in (one, two)}
-    if len(names) > 1 or not names <= set(METRICS):
-        raise InputError(
-            f"The scores are by the metric {' and by '.join(sorted(names))}.",
-            "The circuits that are run have to be judged by one metric, and it is not known which function that is.",
-            "Give it: compare(..., metric=...), a function or one of " + ", ".join(METRICS) + ".",
-        )
-    return names.pop()
 
 
 def _halved(

@@ -18,7 +18,7 @@ from mdmcourse.circuits.capture import Written, one_key_per_query_head, recordin
 from mdmcourse.circuits.circuit import Circuit
 from mdmcourse.circuits.graph import Graph
 from mdmcourse.circuits.intervention import Ablation, mean, rerouted, zeros
-from mdmcourse.circuits.metrics import Metric, get_metric, judge, reads_clean
+from mdmcourse.circuits.metrics import METRICS, Metric, get_metric, judge, reads_clean
 from mdmcourse.circuits.scores import Scores
 from mdmcourse.errors import InputError
 from mdmcourse.models.reading import LanguageModel, need_model
@@ -68,6 +68,7 @@ def run_circuits(
     """`run_circuit` for several circuits of one shape: the corrupted run, and the clean one if the
     metric looks at it, are made only once."""
     need_model(model)
+    prompts.need_answers(model)
     if ablation not in get_args(Ablation):
         raise InputError(
             f"ablation={ablation!r}.",
@@ -210,7 +211,7 @@ def faithfulness_curve(
     fractions: Sequence[float] = FRACTIONS,
     ablation: Ablation = "counterfactual",
     *,
-    metric: str | Metric = "logit_diff",
+    metric: str | Metric | None = None,
     selection: Selection = "top",
     batch_size: int = 64,
 ) -> Faithfulness:
@@ -219,11 +220,14 @@ def faithfulness_curve(
     scores: from this model, or (cross-faithfulness) from another of the same shape.
     fractions: shares of all edges to ask for, from 0 to 1, in order.
     selection: "top" by |score|, or "greedy" from the logits backwards.
-    ablation, metric, batch_size: see `run_circuit`.
+    metric: by which the circuits are judged; by default the one that the scores are of.
+    ablation, batch_size: see `run_circuit`.
 
-    Raises what `run_circuit` raises, and InputError for fractions out of order and an unknown selection.
+    Raises what `run_circuit` raises, and InputError for fractions out of order, an unknown selection, and scores by a
+    function that is not given.
     """
     check_fractions(fractions)
+    metric = metric_of(scores) if metric is None else metric
     if selection not in get_args(Selection):
         raise InputError(f"selection={selection!r}.", "It is not a way to choose edges.", 'Use "top" or "greedy".')
     graph = scores.graph
@@ -243,6 +247,18 @@ def faithfulness_curve(
         none=run[1].double(),
         about={"selection": selection, "ablation": ablation, "metric": get_metric(metric)[0], "scores": scores.about},
     )
+
+
+def metric_of(*each: Scores) -> str:
+    """The metric of all these scores. Raises InputError if it is not one, or not known by its name."""
+    names = {str(scores.about.get("metric", "logit_diff")) for scores in each}
+    if len(names) > 1 or not names <= set(METRICS):
+        raise InputError(
+            f"The scores are by the metric {' and by '.join(sorted(names))}.",
+            "The circuits that are run have to be judged by one metric, and it is not known which function that is.",
+            "Give it: metric=..., a function or one of " + ", ".join(METRICS) + ".",
+        )
+    return names.pop()
 
 
 def check_fractions(fractions: Sequence[float]) -> None:

@@ -63,10 +63,11 @@ def _of_tensors(tensors: Iterable[Tensor]) -> bytes:
 
 
 def _told(value: object, seen: set[int]) -> object:
-    """What tells one metric from another of the same name, two lambdas for instance: its code, its defaults, and what
-    it closes over or was given by `functools.partial`, functions and what they close over included.
+    """What tells one metric from another of the same name, two lambdas for instance: its code, its defaults, what it
+    closes over or was given by `functools.partial`, and the numbers and functions of its own module that it looks up by
+    name; of those functions the same.
 
-    Not what it looks up by name, nor what can change while it runs, such as a list in which it keeps a record.
+    Not what can change while it runs, such as a list in which it keeps a record; nor what it looks up elsewhere.
     """
     if isinstance(value, functools.partial):
         return [_told(each, seen) for each in (value.func, value.args, tuple(value.keywords.items()))]
@@ -75,7 +76,10 @@ def _told(value: object, seen: set[int]) -> object:
             return value.__qualname__
         seen.add(id(value))
         given = (value.__code__, value.__defaults__, tuple(sorted((value.__kwdefaults__ or {}).items())))
-        return [*(_told(each, seen) for each in given), [_of_cell(cell, seen) for cell in value.__closure__ or ()]]
+        cells = [_of_cell(cell, seen) for cell in value.__closure__ or ()]
+        names = sorted(_names(value.__code__) & set(value.__globals__))
+        found = [(name, _looked_up(value.__globals__[name], value.__module__, seen)) for name in names]
+        return [*(_told(each, seen) for each in given), cells, found]
     if isinstance(value, types.CodeType):
         return [value.co_code.hex(), value.co_names, _told(value.co_consts, seen)]
     if isinstance(value, tuple):
@@ -97,6 +101,21 @@ def _told(value: object, seen: set[int]) -> object:
         "Two of them cannot be told apart, so that save_to could go on from the scores of another metric.",
         "Use a function whose numbers are arguments (functools.partial) or closed over, or leave save_to out.",
     )
+
+
+def _names(code: types.CodeType) -> set[str]:
+    """All that a function may look up by name, in functions within it too."""
+    inner = (each for each in code.co_consts if isinstance(each, types.CodeType))
+    return set(code.co_names).union(*map(_names, inner))
+
+
+def _looked_up(value: object, module: str, seen: set[int]) -> object:
+    if isinstance(value, types.FunctionType) and value.__module__ != module:
+        return f"{value.__module__}.{value.__qualname__}"
+    try:
+        return _told(value, seen)
+    except InputError:  # it cannot be told from others of its class; that it holds the same is not promised
+        return type(value).__qualname__
 
 
 def _of_cell(cell: types.CellType, seen: set[int]) -> object:

@@ -81,13 +81,15 @@ class ReaderGradients:
                 stack.callback(after(layer.mlp, partial(_instead, leaf)).remove)
             for each, of_layer in zip(self._parts.layers, self._attention, strict=True):
                 stack.callback(before(each.attention_norm, partial(of_layer.begin, weights)).remove)
-                stack.callback(of_layer.end)
+                stack.callback(of_layer.forget)
                 for module in {projection.module for projection in each.projections.values()}:
                     stack.callback(after(module, partial(_on_gradient, partial(of_layer.add, module))).remove)
             for norm in (*(each.mlp_norm for each in self._parts.layers), self._parts.final_norm):
                 stack.callback(before(norm, partial(self._streams.__setitem__, norm)).remove)
                 stack.callback(after(norm, partial(_on_gradient, partial(self._add, norm, weights))).remove)
             yield
+            for of_layer in self._attention:
+                of_layer.end()
 
     def _add(self, norm: nn.Module, weights: Tensor, gradient: Tensor) -> None:
         """Add the gradient at the output of the norm before an MLP or the logits."""
@@ -190,7 +192,7 @@ class _OfAttention:
             self._sums[kind] = self._sums[kind] + total if kind in self._sums else total
 
     def end(self) -> None:
-        """The runs are over: keep what they add to the second term."""
+        """The runs went well: keep what they add to the second term."""
         if self._of_runs:
             along = torch.cat([self._of_runs[kind] for kind in self._layer.projections], dim=1)
             runs = len(self._weights)
@@ -200,6 +202,9 @@ class _OfAttention:
             ]
             if len(self._units) >= self._along[0].shape[1]:  # from here on, the sum itself is the smaller
                 self._fold()
+
+    def forget(self) -> None:
+        """Keep nothing of the runs in progress: they are over, or something went wrong in them."""
         self._stream = self._unit = self._scale = torch.empty(0)
         self._of_runs = {}
 

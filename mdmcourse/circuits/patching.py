@@ -126,6 +126,7 @@ def activation_patching(
     UnknownNameError for a metric that does not.
     """
     need_model(model)
+    prompts.need_answers(model)
     _check(prompts, what, direction, batch_size)
     metric_name, judged = get_metric(metric)
     parts = anatomy(model.decoder)

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mdmcourse.errors import InputError
-from mdmcourse.models.reading import ARM, MDM
+from mdmcourse.models.reading import ARM, MDM, need_repeatable
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ def exact_mdm(mdm: MDM, x: Int[Tensor, "batch pos"], prompt_length: int, *, limi
     S a set of revealed positions, the sum over orders that reveal S first is a sum over which of them came last.
     Raises InputError if n is above `limit`.
     """
+    need_repeatable(mdm)
     n = _free(x, prompt_length, limit)
     log_p = torch.zeros(2**n, len(x), n, dtype=torch.float64)  # [revealed set, batch, position]
     for revealed in range(2**n):
@@ -84,6 +85,7 @@ def exact_arm(arm: ARM, x: Int[Tensor, "batch pos"], prompt_length: int) -> Floa
             "An ARM does not score its first token, and something has to be left to score.",
             "Begin with a token that is given, such as <bos>, and count it as the prompt.",
         )
+    need_repeatable(arm)
     rows = arm.logits(x)[:, prompt_length:].cpu().double().log_softmax(dim=-1)
     return -rows.gather(-1, x[:, prompt_length:, None].cpu())[..., 0].sum(dim=1)
 

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from mdmcourse.diffusion.trace import HIDDEN, Recorder, Trace
 from mdmcourse.errors import InputError
-from mdmcourse.models.reading import ARM, MDM, LanguageModel
+from mdmcourse.models.reading import ARM, MDM, LanguageModel, need_repeatable
 
 Order = Literal["random", "confidence", "margin", "entropy", "left-to-right"]
 
@@ -50,6 +50,12 @@ def _draw(
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"], Float[Tensor, "n vocab"]]:
     """A token for each row, the probability that the model itself gives it, and the model's distribution."""
     model = logits.float().softmax(dim=-1)
+    if not model.isfinite().all():
+        raise InputError(
+            "The model's logits are infinite or not a number.",
+            "There is no token to draw: its weights are damaged, or float16 has overflowed.",
+            "Load the model anew, or in bfloat16 or float32.",
+        )
     if temperature == 0:
         confidence, chosen = model.max(dim=-1)
         return chosen, confidence, model
@@ -79,6 +85,7 @@ def sample_arm(
     if not isinstance(arm, ARM):
         raise InputError(f"sample_arm was given {arm!r}.", "It writes with an ARM.", "Use sample_mdm for an MDM.")
     arm._check(prompt, None)
+    need_repeatable(arm)
     _check_lengths(arm.max_length, prompt, new_tokens)
     distribution(torch.zeros(1, 1), temperature, top_p)  # refuses values out of range before any work
     batch, length = prompt.shape
@@ -144,6 +151,7 @@ def sample_mdm(
     if not isinstance(mdm, MDM):
         raise InputError(f"sample_mdm was given {mdm!r}.", "It writes with an MDM.", "Use sample_arm for an ARM.")
     mdm._check(tokens, attention_mask)
+    need_repeatable(mdm)
     tokens = tokens.to(mdm.device, torch.long, copy=True)
     attention_mask = None if attention_mask is None else attention_mask.to(mdm.device)
     hidden = tokens == mdm.mask_id

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mdmcourse.models.reading import LanguageModel
+from mdmcourse.models.reading import LanguageModel, need_repeatable
 
 
 @torch.no_grad()
@@ -16,8 +16,9 @@ def attention_patterns(
     """Every head's attention: row i says how position i divides its attention among all positions; it sums to 1.
 
     The decoder is asked for its patterns under transformers' "eager" attention, the only kind that gives them, and left
-    as it was.
+    as it was. Raises InputError for one in training mode with dropout.
     """
+    need_repeatable(model)
     decoder = model.decoder
     implementation = decoder.config._attn_implementation
     decoder.set_attn_implementation("eager")

@@ -86,7 +86,14 @@ def answer_lens(model: LanguageModel, prompts: Prompts, batch_size: int = 64) ->
 
 
 def of_answer(logits: Float[Tensor, "place batch vocab"], prompts: Prompts) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The fields of `AnswerLens`, each [place, batch]. Logits are those of the analysed token."""
+    """The fields of `AnswerLens`, each [place, batch]. Logits are those of the analysed token. Raises InputError if
+    some are no numbers: they would rank first."""
+    if logits.isnan().any():
+        raise InputError(
+            "Some logits are not a number.",
+            "The model's weights are damaged, or float16 has overflowed.",
+            "Load the model anew, or in bfloat16 or float32.",
+        )
     answer = logits.gather(-1, prompts.answer.expand(len(logits), -1)[..., None])
     distractor = logits.gather(-1, prompts.distractor.expand(len(logits), -1)[..., None])
     log_p = logits.log_softmax(dim=-1)
@@ -106,5 +113,6 @@ def batches(prompts: Prompts, batch_size: int, model: LanguageModel) -> Iterator
             "Nothing can be looked at.",
             "Give at least one prompt, and a batch_size of 1 or more.",
         )
+    prompts.need_answers(model)
     for start in range(0, len(prompts), batch_size):
         yield prompts.select(slice(start, start + batch_size)).to(model.device)

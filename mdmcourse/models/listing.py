@@ -9,15 +9,17 @@ from mdmcourse.models.registry import registry
 def list_pairs() -> str:
     """Every pair on two lines: name, sizes, download, memory, state and fit; then title and licences."""
     free = free_memory()
+    width = max(map(len, registry()["pairs"]))
     lines = [
-        f"{'pair':<24} {'parameters':<16} {'download':>9} {'float32':>9} {'bfloat16':>9}  {'state':<13} fits here in"
+        f"{'pair':<{width}} {'parameters':<16} {'download':>9} {'float32':>9} {'bfloat16':>9}  {'state':<13} "
+        "fits here in"
     ]
     for name in registry()["pairs"]:
         card = describe(name)
         sizes = " + ".join(amount(count, "") for count in card.parameters)
         download = amount(card.download) if card.download else "-"
         lines += [
-            f"{name:<24} {sizes:<16} {download:>9} {amount(card.memory(4)):>9} {amount(card.memory(2)):>9}  "
+            f"{name:<{width}} {sizes:<16} {download:>9} {amount(card.memory(4)):>9} {amount(card.memory(2)):>9}  "
             f"{card.state:<13} {fits(card, free)}",
             f"    {card.title}. Licence: {'; '.join(card.licences)}",
         ]

@@ -364,6 +364,21 @@ class MDM(LanguageModel):
         return logits
 
 
+def need_repeatable(model: LanguageModel) -> None:
+    """Raise InputError for a model that gives other numbers in every run: one in training mode, with dropout."""
+    decoder = model.decoder
+    if not decoder.training:
+        return
+    rates = ("attention_dropout", "attn_pdrop")
+    drops = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in decoder.modules())
+    if drops or any(getattr(decoder.config, rate, 0) for rate in rates):
+        raise InputError(
+            "The decoder is in training mode, and has dropout.",
+            "Some of its numbers are left out at random: every run would give something else.",
+            "Call model.decoder.eval() first.",
+        )
+
+
 def need_model(given: object) -> None:
     """Raise InputError for what is neither an ARM nor an MDM: a bare decoder, for instance."""
     if not isinstance(given, LanguageModel):

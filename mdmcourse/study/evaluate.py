@@ -14,7 +14,7 @@ from torch import Tensor
 from mdmcourse.diffusion.sampling import Order, sample_arm, sample_mdm
 from mdmcourse.models.dtype import faster_dtype
 from mdmcourse.models.pairs import load_pair
-from mdmcourse.models.reading import ARM, MDM, LanguageModel
+from mdmcourse.models.reading import ARM, MDM, LanguageModel, need_repeatable
 from mdmcourse.models.registry import entry
 from mdmcourse.paths import data_dir
 from mdmcourse.sequences import Sequences
@@ -66,6 +66,8 @@ def at_each_target(
     """Has the answer the highest logit at the target of each prompt, and has it a higher one than the distractor?"""
     highest, higher = [], []
     prompts = readable(model, prompts)
+    prompts.need_answers(model)
+    need_repeatable(model)
     for start in range(0, len(prompts), batch_size):
         part = slice(start, start + batch_size)
         clean, target = prompts.clean[part], prompts.target[part]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -68,6 +69,14 @@ class Criterion:
     at_most: float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("at_least", "at_most"):
+            number = getattr(self, name)
+            if number is not None and not (_is_number(number) and math.isfinite(number)):
+                raise InputError(
+                    f"{name}={number!r} in a criterion.",
+                    "Intervals are held against it: it has to be a number.",
+                    f"Write for instance {name} = 0.1, without quotes.",
+                )
         if self.task not in ("local", "global", "global - local") or (self.at_least is None) == (self.at_most is None):
             raise InputError(
                 f"A criterion with task={self.task!r}, at_least={self.at_least}, at_most={self.at_most}.",
@@ -132,6 +141,15 @@ class StudyPlan:
     path: Path | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        for name in ("prompts", "steps", "resamples"):
+            if not isinstance(number := getattr(self, name), int) or isinstance(number, bool):
+                raise InputError(f"{name}={number!r}.", "It is a number of things.", f"Write for instance {name} = 8.")
+        if not all(map(_is_number, (self.share, *self.shares))):
+            raise InputError(
+                f"share={self.share!r}, shares={self.shares!r}.",
+                "They are shares of all edges: numbers.",
+                "Write for instance share = 0.1 and shares = [0.05, 0.1].",
+            )
         if self.resamples < 1 or not all(0 < share <= 1 for share in self.shares):
             raise InputError(
                 f"resamples={self.resamples}, shares={self.shares}.",
@@ -174,6 +192,10 @@ class StudyPlan:
         return [(group, seed, task) for group in self.groups for seed in group.seeds for task in group.tasks]
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def load_plan(plan: str | Path) -> StudyPlan:
     """A plan by its name (a file in `data/studies/`) or its path.
 
@@ -182,6 +204,8 @@ def load_plan(plan: str | Path) -> StudyPlan:
     given, text = _read(plan, like=())
     try:
         _check_names("a plan", given, ("pairs", "findings", "like", *_settings(StudyPlan)))
+        if not isinstance(given.get("pairs", []), list):
+            raise InputError("pairs is one table.", "A plan has a list of them.", "Write [[pairs]], with two brackets.")
         groups = tuple(_group(row) for row in given.pop("pairs", []))
         findings = tuple(_finding(name, row) for name, row in given.pop("findings", {}).items())
         if "shares" in given:
@@ -236,6 +260,13 @@ def _check_names(where: str, given: Mapping[str, Any], known: Sequence[str]) -> 
 def _finding(name: str, row: Mapping[str, Any]) -> Finding:
     """A claim of a plan and its criteria. Raises for settings and statistics that nobody knows."""
     _check_names(f"finding {name}", row, ("claim", "criteria"))
+    criteria = row.get("criteria")
+    if not isinstance(criteria, list) or not criteria or not all(isinstance(each, dict) for each in criteria):
+        raise InputError(
+            f"The criteria of finding {name} are {criteria!r}.",
+            "A finding without criteria could come out as nothing.",
+            "Give a list of them: criteria = [{ task = ..., value = ..., at_least = ..., why = ... }].",
+        )
     for criterion in row["criteria"]:
         _check_names("a criterion", criterion, _settings(Criterion))
     finding = Finding(name, row["claim"], tuple(Criterion(**criterion) for criterion in row["criteria"]))
@@ -252,6 +283,21 @@ def _group(row: Mapping[str, Any]) -> Group:
     """A pair of a plan. Raises for pairs and tasks that nobody knows, and for tasks that a toy never learnt."""
     _check_names("a pair", row, _settings(Group))
     given = dict(row)
+    for name, kind in (("seeds", int), ("others", str)):
+        each = given.get(name, [])
+        if not isinstance(each, list) or not all(isinstance(one, kind) and not isinstance(one, bool) for one in each):
+            what, example = ("whole numbers", "[0, 1, 2]") if kind is int else ("names of tasks", '["greater-than"]')
+            raise InputError(
+                f"{name}={each!r} of {given.get('pair')}.",
+                f"It is a list of {what}.",
+                f"Write for instance {name} = {example}.",
+            )
+    if given.get("local") is not None and given.get("local") == given.get("global"):
+        raise InputError(
+            f"{given['local']} is both the local and the global task of {given.get('pair')}.",
+            "What is said of one kind of task could not be told from what is said of the other.",
+            "Give two tasks, or leave one out.",
+        )
     given["global_"] = given.pop("global", None)
     for name in ("seeds", "others"):
         if name in given:

@@ -169,6 +169,14 @@ def load_results(plan: StudyPlan, file: Path | None = None) -> dict[str, Any]:
             f"{file} is not there.", "The study has not been run here.", f"Run it: mdmcourse study {plan.called}"
         )
     results = _read(file)
+    units = results.get("units")
+    needed = {"group", "seed", "task", "kind", "statistics", "intervals"}
+    if not isinstance(units, list) or not all(isinstance(unit, dict) and needed <= set(unit) for unit in units):
+        raise CheckpointError(
+            f"{file} holds no units, or some that lack {', '.join(sorted(needed))}.",
+            "It is no file of results, or was altered: the study writes its files whole.",
+            "Delete it, and run the study again: only what is missing is computed.",
+        )
     if results.get("sha256_of_plan") != plan.sha256:
         raise InputError(
             f"{file} was made by another version of the plan {plan.name}.",
@@ -190,13 +198,14 @@ def _beside(group: Group, seed: int) -> int | None:
 
 
 def _key(plan: StudyPlan, group: Group, seed: int) -> str:
-    """Changes with everything that a unit of this pair and seed depends on: what the plan says, the models' files, how
-    statistics are measured, and with which libraries."""
+    """Changes with everything that a unit of this pair and seed depends on: what the plan says, the models' files, the
+    examples that its tasks give, how statistics are measured, and with which libraries."""
     settings = (plan.prompts, plan.steps, plan.share, plan.shares, plan.resamples, plan.dtype, MEASURED_AS, _versions())
     about = (group.title, group.tasks, group.local, group.global_, group.weights, _beside(group, seed))
     seeds = [each for each in (seed, _beside(group, seed)) if each is not None]
+    drawn = [get_task(name)._up_to(4 * plan.prompts, "test", 0) for name in group.tasks]
     files = sorted(f"{file}: {checksum}" for each in seeds for file, checksum in _files(group, each))
-    return hashlib.sha256(repr((settings, about, files)).encode()).hexdigest()[:8]
+    return hashlib.sha256(repr((settings, about, files, drawn)).encode()).hexdigest()[:8]
 
 
 def _versions() -> dict[str, str]:

@@ -103,17 +103,12 @@ RECIPES = {
     "toy-countdown-restated": Recipe(
         {"ioi": 10_000, "countdown-restated": 10_000}, layers=8, arm_steps=2500, mdm_steps=1500, target=0.98
     ),
-    # The pairs of the study of toys, each training ended at a target accuracy.
+    # Pairs of the study of toys, each training ended at a target accuracy.
     **{
-        f"{pair}-at-target": Recipe(
-            {"ioi": 10_000, "countdown": 10_000}, layers, arm_steps, mdm_steps, arm_tasks=arm_tasks, target=0.98
+        f"toy-countdown-{layers}-at-target": Recipe(
+            {"ioi": 10_000, "countdown": 10_000}, layers, arm_steps, mdm_steps, target=0.98
         )
-        for pair, layers, arm_steps, mdm_steps, arm_tasks in (
-            ("toy-countdown-8", 8, 2500, 1500, None),
-            ("toy-countdown-4", 4, 3600, 2000, None),
-            ("toy-countdown-12", 12, 2500, 1500, None),
-            ("toy-countdown-new", 4, 1000, 3600, ("ioi",)),
-        )
+        for layers, arm_steps, mdm_steps in ((8, 2500, 1500), (4, 3600, 2000), (12, 2500, 1500))
     },
 }
 

@@ -65,6 +65,20 @@ class Prompts(Saved):
     task: str = ""
 
     def __post_init__(self) -> None:
+        ids = (self.answer, self.distractor, self.target)
+        if not all(isinstance(each, Tensor) for each in (self.clean, self.corrupted, *ids)):
+            raise InputError(
+                "Some columns of the prompts are no tensors.",
+                "Token ids are kept in tensors: [batch, pos], and [batch] for answers, distractors and targets.",
+                "Make them with torch.tensor(...).",
+            )
+        if self.clean.ndim != 2 or any(each.ndim != 1 or each.is_floating_point() for each in ids):
+            raise InputError(
+                f"clean has the shape {tuple(self.clean.shape)}; answer, distractor and target have "
+                f"{', '.join(f'{tuple(each.shape)} ({each.dtype})' for each in ids)}.",
+                "There is one row of token ids a prompt, and one answer, distractor and target: whole numbers.",
+                "Give clean and corrupted as [batch, pos], the others as [batch]; one prompt is a batch of one.",
+            )
         rows = {len(column) for column in (self.clean, self.corrupted, self.answer, self.distractor, self.target)}
         if self.clean.shape != self.corrupted.shape or len(rows) > 1:
             raise InputError(
@@ -82,6 +96,31 @@ class Prompts(Saved):
 
     def __len__(self) -> int:
         return self.clean.shape[0]
+
+    def need_answers(self, model: Any) -> None:
+        """Raise InputError if this model cannot be asked for the answers and distractors: an ARM or an MDM."""
+        if not len(self):
+            return
+        both = torch.stack([self.answer, self.distractor])
+        mask_id = getattr(model, "mask_id", None)
+        if int(both.min()) < 0 or int(both.max()) >= model.vocab_size:
+            raise InputError(
+                f"Answers and distractors run from {int(both.min())} to {int(both.max())}.",
+                f"The model has the tokens 0 to {model.vocab_size - 1}: they have no logit.",
+                "Make the prompts with this model's own tokenizer.",
+            )
+        if mask_id is not None and bool((both == mask_id).any()):
+            raise InputError(
+                f"The mask token, {mask_id}, is an answer or a distractor.",
+                "An MDM never answers with it: its logit is the lowest number there is.",
+                "Give the tokens that stand for themselves.",
+            )
+        if model.shift and int(self.target.min()) == 0:
+            raise InputError(
+                "A prediction was asked for at the first token of a shifted model.",
+                "The decoder scores a token at the position before it; there is none.",
+                "Begin the prompts with a token that is never asked for (toy tokenizers put <bos> there).",
+            )
 
     def select(self, index: slice | Int[Tensor, " n"]) -> Prompts:
         """Some of the prompts, in the order of `index`."""
@@ -160,6 +199,12 @@ class Task(ABC):
         while len(found) < n and in_vain < 20_000:
             in_vain += 1
             example, key = self.draw(rng)
+            if SLOT not in example.clean or SLOT not in example.corrupted:
+                raise InputError(
+                    f"An example of {self.name} has no {SLOT} in {example.clean!r} or {example.corrupted!r}.",
+                    "It stands where the answer goes: without it nobody knows what to ask for.",
+                    f"Put {SLOT} into both texts, in the place of the answer.",
+                )
             if held_out(key) == (split == "test") and example.clean not in found:
                 found[example.clean] = example
                 in_vain = 0
@@ -194,6 +239,7 @@ class Task(ABC):
                 "The tokenizer has no mask token.", "The answer has to be masked.", "Give mask_id=, as for the MDM."
             )
         task = self.for_tokenizer(tokenizer)
+        _need_words(task._up_to(1, split, seed), tokenizer)
         for pool in (n + n // 4, 4 * n, 32 * n):
             by_length: defaultdict[int, list[tuple]] = defaultdict(list)
             examples = task._up_to(pool, split, seed)
@@ -219,11 +265,37 @@ class Task(ABC):
 
 
 def encode_examples(examples: list[Example], tokenizer: Any) -> Sequences:
-    """Clean texts with their answers filled in, as token ids, padded on the right."""
+    """Clean texts with their answers filled in, as token ids, padded on the right.
+
+    Raises InputError for words that the tokenizer does not know, and if it joins answers with the text beside them.
+    """
+    _need_words(examples, tokenizer)
     encoded = [_encode(example.clean, example.answer, ids) for example, ids in _batched(examples, tokenizer)]
     return Sequences.from_lists(
         [ids for ids, _, _ in encoded], [(start, end) for _, start, end in encoded], tokenizer.pad_token_id or 0
     )
+
+
+def _need_words(examples: list[Example], tokenizer: Any) -> None:
+    """Raise InputError for words that the tokenizer does not know."""
+    unknown = tokenizer.unk_token_id
+    if unknown is None or unknown in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):
+        return  # a tokenizer of pieces, which can write any word
+    texts = [
+        text.replace(SLOT, answer)
+        for example in examples
+        for text, answer in ((example.clean, example.answer), (example.corrupted, example.distractor))
+    ]
+    if not texts:
+        return
+    for text, ids in zip(texts, tokenizer(texts).input_ids, strict=True):
+        if unknown in ids:
+            words = [word for word in text.split() if unknown in tokenizer(word, add_special_tokens=False).input_ids]
+            raise InputError(
+                f"The tokenizer does not know {', '.join(map(repr, words[:5]))}, in {text!r}.",
+                "All such words would become one token, and the examples could not be told apart.",
+                "Use words of tokenizer.get_vocab(), or a tokenizer that has these: word_tokenizer([...]).",
+            )
 
 
 def _batched(examples: list[Example], tokenizer: Any) -> list[tuple[Example, Any]]:
