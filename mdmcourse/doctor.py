@@ -128,7 +128,7 @@ def _disk() -> Iterator[Check]:
 def _checkpoints() -> Iterator[Check]:
     count, bad = 0, []
     for about in registry()["pairs"].values():
-        for seed in about.get("seeds", []):
+        for seed in () if "made" in about else about.get("seeds", []):  # not for pairs of your own
             for member in ("arm", "mdm", "mdm-second-seed", "arm-trained-on"):
                 folder = data_dir() / about["directory"] / f"seed-{seed}" / member
                 count += 1

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "mdmcourse"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 FLOORS = {
-    "errors": -1, "storage": 0, "naming": 0, "paths": 0, "sequences": 0,
+    "errors": -1, "own": 0, "storage": 0, "naming": 0, "paths": 0, "sequences": 0,
     "models": 1,
     "diffusion": 2, "tasks": 2,
     "circuits": 3,

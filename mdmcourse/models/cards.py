@@ -128,7 +128,7 @@ def _of_pair(name: str, about: dict[str, Any]) -> Card:
         parameters = 2 * (entries[0]["parameters"],)
         licences = (about["licence"],)
     else:
-        made = "A toy ARM, and an MDM made from it, by this project; full attention, shift kept."
+        made = about.get("made", "A toy ARM, and an MDM made from it, by this project; full attention, shift kept.")
         if about["seeds"]:
             made += f" Shipped: seed{'s' * (len(about['seeds']) > 1)} {', '.join(map(str, about['seeds']))}."
             directory = data_dir() / about["directory"] / f"seed-{about['seeds'][0]}"

@@ -10,22 +10,31 @@ from typing import Any
 
 import torch
 
-from mdmcourse.errors import UnknownNameError
+from mdmcourse.errors import InputError, UnknownNameError
 from mdmcourse.models.checkpoint import load_model
 from mdmcourse.models.reading import ARM, MDM
 from mdmcourse.naming import suggest
+from mdmcourse.own import own_pairs
 from mdmcourse.paths import data_dir
 
 
 @cache
 def registry() -> dict[str, dict[str, dict[str, Any]]]:
-    """The registry, as read from data/registry.toml: {"models": {name: entry}, "pairs": {name: entry}}.
+    """The registry, as read from data/registry.toml, with your own pairs (see `mdmcourse.own`): {"models": {name:
+    entry}, "pairs": {name: entry}}.
 
     A model that names a shape has the sizes of that shape, unless it states its own.
     """
     read = tomllib.loads((data_dir() / "registry.toml").read_text(encoding="utf-8"))
     models = {name: {**read["shapes"].get(about.get("shape"), {}), **about} for name, about in read["models"].items()}
-    return {"models": models, "pairs": read["pairs"]}
+    own = own_pairs()
+    if taken := sorted(set(own) & {*models, *read["pairs"]}):
+        raise InputError(
+            f"{', '.join(taken)}: this name is that of a model or pair of the course already.",
+            "It would not be known which of the two is meant.",
+            "Give your pair another name.",
+        )
+    return {"models": models, "pairs": read["pairs"] | own}
 
 
 def entry(kind: str, name: str) -> dict[str, Any]:
