@@ -34,7 +34,7 @@ FIGURES = {
 
 def plans() -> list[StudyPlan]:
     """Those that have been run, those with most findings first."""
-    known = (load_plan(file.stem) for file in sorted((data_dir() / "studies").glob("*.toml")))
+    known = map(load_plan, sorted(file.stem for file in (data_dir() / "studies").glob("*.toml")))
     return sorted((plan for plan in known if results_file(plan.name).exists()), key=lambda plan: -len(plan.findings))
 
 

@@ -9,11 +9,12 @@ lesson goes on either way, and says which of the two it uses.
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import functools
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from mdmcourse.exercises.limits import TimeUp, seed_all, undisturbed, within
 Answer = Callable[..., Any]
 State = Literal["right", "wrong", "to do"]
 SECONDS = 10.0
+PRINTED = 5  # lines that are shown of what an answer prints
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,13 @@ class Verdict:
     state: "right", "wrong" or "to do".
     failed: the property that does not hold, if one does not.
     seen: what was seen instead.
-    printed: how many lines the answer printed while it was checked.
+    printed: what the answer printed while it was checked.
     """
 
     state: State
     failed: Property | None = None
     seen: str = ""
-    printed: int = 0
+    printed: str = ""
 
 
 class ExerciseError(MdmcourseError, AssertionError):
@@ -93,6 +95,14 @@ class ExerciseError(MdmcourseError, AssertionError):
 
 
 RUNS = Property("it runs", lambda answer, seed: None, "The message says where Python stopped.")
+RETURNS = Property(
+    "it returns something", lambda answer, seed: None, "Is `return` missing, or does it stand in one branch only?"
+)
+CALLED = Property(
+    "it takes the arguments that the exercise names",
+    lambda answer, seed: None,
+    "Keep the line with which the cell began.",
+)
 ENDS = Property("it comes to an end", lambda answer, seed: None, "Is there a loop whose condition never changes?")
 
 
@@ -103,7 +113,7 @@ def check(exercise: Exercise, answer: Answer, seed: int = 0, seconds: float = SE
     the same answer is not right today and wrong tomorrow.
     """
     verdict = Verdict("right")
-    with undisturbed() as printed:
+    with undisturbed() as printed, _known_by_name(answer, exercise.name):
         try:
             for each in exercise.properties:
                 seed_all(seed)
@@ -114,9 +124,58 @@ def check(exercise: Exercise, answer: Answer, seed: int = 0, seconds: float = SE
         except TimeUp:
             verdict = Verdict("wrong", ENDS, f"it was stopped after {seconds:g} seconds")
         except (Exception, SystemExit) as error:  # exit() too: it would end the lesson
-            verdict = Verdict("to do") if _to_do(error, answer) else Verdict("wrong", RUNS, _where(error, answer))
-        lines = printed.getvalue().count("\n")
-    return Verdict(verdict.state, verdict.failed, verdict.seen, lines)
+            if _to_do(error, answer):
+                verdict = Verdict("to do")
+            elif isinstance(error, TypeError) and f"{exercise.name}() " in str(error):
+                verdict = Verdict("wrong", CALLED, str(error))
+            else:
+                verdict = Verdict("wrong", RUNS, _where(error, answer))
+        said = printed.getvalue()
+        if verdict.failed in (each, RUNS):
+            verdict = _gave_nothing(exercise, answer, each, seed, seconds) or verdict
+    return Verdict(verdict.state, verdict.failed, verdict.seen, said)
+
+
+@contextlib.contextmanager
+def _known_by_name(answer: Answer, name: str) -> Iterator[None]:
+    """An answer that calls itself calls itself: in the notebook its name means nothing yet, or what stood in before."""
+    names = getattr(answer, "__globals__", {}) if answer.__name__ == name else {}
+    was_there, before = name in names, names.get(name)
+    names[name] = answer
+    try:
+        yield
+    finally:
+        if was_there:
+            names[name] = before
+        else:
+            del names[name]
+
+
+class _Nothing(BaseException):
+    """An answer returned None."""
+
+
+def _gave_nothing(exercise: Exercise, answer: Answer, each: Property, seed: int, seconds: float) -> Verdict | None:
+    """The verdict on an answer that fails and returns None, where the course's does not: `return` is forgotten often,
+    and what follows from it says little."""
+
+    def nothing(function: Answer) -> bool:
+        @functools.wraps(function)
+        def noting(*arguments: Any, **options: Any) -> Any:
+            if (result := function(*arguments, **options)) is None:
+                raise _Nothing
+            return result
+
+        try:
+            seed_all(seed)
+            within(seconds, functools.partial(each.test, noting, seed))
+        except _Nothing:
+            return True
+        except (Exception, SystemExit, TimeUp):
+            return False
+        return False
+
+    return Verdict("wrong", RETURNS, "it gave None") if nothing(answer) and not nothing(exercise.reference) else None
 
 
 def _to_do(error: BaseException, answer: Answer) -> bool:
@@ -176,7 +235,9 @@ def told(task: Exercise, verdict: Verdict) -> str:
     lines = [f"✗ {task.name}: not yet. {stands}", f"  What does not hold: {verdict.failed.name}."]
     lines += [f"  Seen: {verdict.seen}.", f"  Likely: {verdict.failed.mistake}", f'  Stuck? hint("{task.name}")']
     if verdict.printed:
-        lines.append(f"  ({verdict.printed} lines that it printed while it was checked are not shown.)")
+        said = verdict.printed.splitlines()
+        lines.append(f"  While it was checked it printed{', among other lines' if len(said) > PRINTED else ''}:")
+        lines += [f"    {line[:100]}" for line in said[:PRINTED]]
     return "\n".join(lines)
 
 

@@ -9,10 +9,12 @@ function render({ model, el }) {
   const root = element("div", "mdm-widget mdm-attention", el);
   setAll(root, { role: "group", "aria-label": `Attention of ${models.map((each) => each.title).join(" and ")}` });
 
+  const names = model.get("steps");
+  const nameOf = (step) => names[step] ?? `${step} of ${steps - 1}`;
   let slider, counter;
   if (steps > 1) {
     const controls = element("div", "mdm-controls", root);
-    slider = rangeInput(controls, "Unmasking step", steps - 1);
+    slider = rangeInput(controls, names.length ? "Step" : "Unmasking step", steps - 1);
     counter = element("output", null, controls);
     slider.addEventListener("input", () => model.set("step", Number(slider.value)));
     slider.addEventListener("change", () => model.save_changes());
@@ -41,7 +43,7 @@ function render({ model, el }) {
     const column = element("div", "mdm-map", maps);
     const title = element("div", "mdm-maptitle", column);
     element("span", null, title, one.title).dir = "auto";
-    element("span", "mdm-kind", title, one.causal ? " · causal" : " · looks both ways");
+    const kind = element("span", "mdm-kind", title);
     const pictures = element("div", "mdm-pictures", column); // beside each other where there is room
     const all = cellMap(element("div", null, pictures), {
       rows: Array.from({ length: layers }, (_, layer) => `layer ${layer}`), columns: Array.from({ length: heads }, (_, head) => `h${head}`),
@@ -51,7 +53,7 @@ function render({ model, el }) {
     const part = element("div", null, pictures);
     const name = element("div", "mdm-headname", part);
     const box = element("div", null, part);
-    return { all, name, box, about: keepsHeight(element("div", "mdm-about", part)), one: null, names: null };
+    return { kind, all, name, box, about: keepsHeight(element("div", "mdm-about", part)), one: null, names: null };
   });
 
   function thumbnail(each, context, layer, head, x, y, width, height) {
@@ -106,11 +108,12 @@ function render({ model, el }) {
     const [layer, head] = chosen();
     if (slider) {
       slider.value = clamp(model.get("step"), 0, steps - 1);
-      counter.textContent = `${slider.value} of ${steps - 1}`;
-      slider.setAttribute("aria-valuetext", `step ${slider.value} of ${steps - 1}`);
+      counter.textContent = nameOf(Number(slider.value));
+      slider.setAttribute("aria-valuetext", names.length ? counter.textContent : `step ${counter.textContent}`);
     }
     columns.forEach((part, each) => {
       headMap(each);
+      part.kind.textContent = models[each].causal ? " · causal" : at(models[each].ahead) ? " · looks both ways" : " · looks back only, in this step";
       if (repaint) part.all.paint(colours);
       part.all.mark(Object.keys(at(models[each].sinks)).map((name) => ({ row: Number(name.split(".")[0]), column: Number(name.split(".")[1]) })));
       const tokens = part.names, sinks = sinksOf(each, layer, head);

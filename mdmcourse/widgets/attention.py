@@ -34,7 +34,8 @@ class AttentionViewer(CourseWidget):
     patterns: for each model attention weights [layer, head, query, key], or [step, layer, head, query, key] with one
         pattern for each unmasking step. A model of which no query looks ahead is called causal.
     tokens: one string for each position; for each model its own if they differ, and for each step if they change.
-    layer, head: what is shown first.
+    layer, head, query, key: what is shown first: of the last query the key that it looks at most, unless you say so.
+    steps: what each step is called, if it is no step of unmasking.
 
     A key is a *sink* of a head if the other queries that can see it give it at least 0.3 of their attention on average
     (Gu et al., arXiv 2410.10781) and there are three of them or more: sinks are marked with a triangle.
@@ -52,6 +53,7 @@ class AttentionViewer(CourseWidget):
     query = traitlets.Int(-1).tag(sync=True)
     key = traitlets.Int(0).tag(sync=True)
     step = traitlets.Int(0).tag(sync=True)
+    steps: traitlets.List[str] = traitlets.List().tag(sync=True)
 
     def __init__(
         self,
@@ -59,6 +61,9 @@ class AttentionViewer(CourseWidget):
         tokens: Sequence[Any] | Mapping[str, Sequence[Any]],
         layer: int = 0,
         head: int = 0,
+        query: int = -1,
+        key: int | None = None,
+        steps: Sequence[str] = (),
     ) -> None:
         titled("The patterns", patterns, '{"ARM": attention [layer, head, query, key]}')
         found = {title: _pattern(title, values) for title, values in patterns.items()}
@@ -76,6 +81,13 @@ class AttentionViewer(CourseWidget):
                 f"There are {layers} layers with {heads} heads each, counted from 0.",
                 "Choose one of them.",
             )
+        longest, pos = (max(pattern.shape[axis] for pattern in found.values()) for axis in (0, -1))
+        if len(steps) not in (0, longest) or not (-1 <= query < pos and (key is None or 0 <= key < pos)):
+            raise InputError(
+                f"{len(steps)} names for {longest} steps; query={query}, key={key}, and {pos} positions.",
+                "There is one name for each step, and positions are counted from 0.",
+                "Leave them out, or give those that there are.",
+            )
         self._patterns = found
         first = next(iter(found.values()))
         super().__init__(
@@ -83,7 +95,9 @@ class AttentionViewer(CourseWidget):
             heads=heads,
             layer=layer,
             head=head,
-            key=int(first[-1, layer, head, -1].argmax()),
+            query=query,
+            key=int(first[-1, layer, head, query].argmax()) if key is None else key,
+            steps=list(steps),
         )
 
     def figure(self, layer: int | None = None, head: int | None = None, step: int | None = None) -> Figure:
@@ -178,6 +192,7 @@ def _state(title: str, pattern: NDArray[Any], tokens: Any) -> dict[str, Any]:
         "pos": pos,
         "tokens": lists,
         "causal": bool((np.triu(pattern, 1) == 0).all()) and pos > 1,
+        "ahead": (np.triu(pattern, 1) > 0).any(axis=(1, 2, 3, 4)).tolist(),
         "weights": [packed(np.round(255 * each).clip(0, 255).astype(np.uint8)) for each in pattern],
         "sinks": [sinks(each) for each in pattern],
     }

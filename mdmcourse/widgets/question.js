@@ -48,10 +48,18 @@ function render({ model, el }) {
     button.hidden = done;
     button.disabled = given() === null;
     if (!done) return;
-    const verdict = right === null ? "Kept. Now look." : answer === right ? "Right." : `Not so: "${choices[right]}".`;
-    said.textContent = [verdict, why[answer]].filter(Boolean).join(" ");
+    const reason = why[answer] ?? "";
+    const praise = reason.startsWith("Right") ? "" : "Right."; // many reasons say it themselves
+    const verdict = right === null ? "Kept. Now look." : answer === right ? praise : `No. Right is: "${choices[right]}".`;
+    said.textContent = [verdict, reason].filter(Boolean).join(" ");
   }
 
+  // JupyterLab takes the Enter that would send a form from within a notebook.
+  inputs.forEach((input) => input.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || given() === null) return;
+    event.preventDefault();
+    root.requestSubmit();
+  }));
   root.addEventListener("input", show);
   root.addEventListener("submit", (event) => {
     event.preventDefault();

@@ -8,12 +8,12 @@ function unroll(panel) {
     const number = index + 1;
     now = now.map((token) => ({ ...token, fresh: false, again: false }));
     for (const [position, word, sure] of step.written) {
-      const past = [...now[position].past, `written in step ${number} with probability ${sure.toFixed(2)}`];
+      const past = [...now[position].past, { word: panel.vocab[word], said: `written in step ${number} with probability ${sure.toFixed(2)}` }];
       now[position] = { word: panel.vocab[word], writtenAt: number, sure, past, fresh: true };
     }
     for (const position of step.hidden) {
       const { word, past } = now[position];
-      now[position] = { word: null, writtenAt: 0, sure: null, past: [...past, `${word} hidden again in step ${number}`], again: true };
+      now[position] = { word: null, writtenAt: 0, sure: null, past: [...past, { word, said: `${spoken(word)} hidden again in step ${number}` }], again: true };
     }
     states.push(now);
   });
@@ -29,8 +29,14 @@ function thoughts(panel, step, position) {
 
 const perCent = (chance) => (chance < 1 ? "under 1 %" : `${chance} %`);
 
+// The words are named where it was not the same one all along.
+function history(past) {
+  const several = past.some(({ word }) => word !== past[0].word);
+  return past.map(({ word, said }) => (several && said.startsWith("written") ? `"${spoken(word)}" ${said}` : said)).join("; ");
+}
+
 function sentenceAbout(token, guesses) {
-  const past = token.past.length ? `${token.past.join("; ")}.` : token.word === null ? "Masked." : "Given from the start.";
+  const past = token.past.length ? `${history(token.past)}.` : token.word === null ? "Masked." : "Given from the start.";
   const now = token.word === null && guesses.length ? ` The model now leans to ${spoken(guesses[0][0])}, ${perCent(guesses[0][1])}.` : "";
   return past[0].toUpperCase() + past.slice(1) + now;
 }

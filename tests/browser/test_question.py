@@ -52,7 +52,7 @@ def test_an_answer_is_marked_and_explained(visit: Visit, site: str) -> None:
     question = page.locator(".mdm-question").nth(1)
     question.get_by_text("what stands before").click()
     question.get_by_role("button", name="This is my answer").click()
-    assert question.get_by_role("status").inner_text() == 'Not so: "all else". An ARM does.'
+    assert question.get_by_role("status").inner_text() == 'No. Right is: "all else". An ARM does.'
     number = page.locator(".mdm-question").nth(2)
     number.get_by_label("Your number").fill("-2.5")
     number.get_by_role("button").click()

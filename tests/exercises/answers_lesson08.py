@@ -210,7 +210,7 @@ GRADIENT = "it is a tensor, from a gradient at the point that the metric is give
 
 WRONG = {
     "with_patch": {
-        "the result is lost": (result_lost, "it gives back what run() gives"),
+        "the result is lost": (result_lost, "it returns something"),
         "the hook returns nothing": (
             nothing_returned, "run() happens while the hook is there, and the hook's result is used",
         ),

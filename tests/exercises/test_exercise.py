@@ -71,15 +71,73 @@ def test_a_wrong_answer_is_told_what_does_not_hold_and_why(capsys: pytest.Captur
     assert said[1] == "  What does not hold: the input is not changed."
     assert "200 tokens of x were others afterwards" in said[2]
     assert "torch.where" in said[3]
-    assert said[-1] == "  (2 lines that it printed while it was checked are not shown.)"
+    assert said[-3:] == ["  While it was checked it printed:", "    in here", "    in here"]
     assert credit(forward_mask)
+
+
+def test_of_much_that_is_printed_the_beginning_is_shown(capsys: pytest.CaptureFixture[str]):
+    @exercise
+    def forward_mask(x: Any, t: Any, mask_id: int) -> Any:
+        print(*range(50), sep="\n")
+        return x
+
+    said = capsys.readouterr().out.splitlines()
+    assert said[-6:] == ["  While it was checked it printed, among other lines:", *(f"    {n}" for n in range(5))]
+
+
+def in_a_notebook(text: str, **names: Any) -> dict[str, Any]:
+    """A cell of its own, with what earlier cells left."""
+    names |= {"exercise": exercise, "torch": torch}
+    exec(compile(text, "a cell", "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("earlier", [{}, {"forward_mask": lambda x, t, mask_id: x}], ids=["first try", "again"])
+def test_an_answer_that_calls_itself_is_not_helped_by_the_one_that_stands_in(earlier: Any, capsys: Any):
+    names = in_a_notebook(
+        "@exercise\ndef forward_mask(x, t, mask_id):\n    return forward_mask(x, t, mask_id)", **earlier
+    )
+    said = capsys.readouterr().out
+    assert said.startswith("✗ forward_mask")
+    assert "RecursionError" in said
+    assert credit(names["forward_mask"])
+    right = """
+@exercise
+def forward_mask(x, t, mask_id, again=True):
+    if again:
+        return forward_mask(x, t, mask_id, again=False)
+    return torch.where(torch.rand(x.shape) < t[:, None], mask_id, x)
+"""
+    names = in_a_notebook(right, **earlier)
+    assert capsys.readouterr().out.startswith("✓ forward_mask")
+    assert not credit(names["forward_mask"])
+
+
+def test_a_forgotten_return_is_told(capsys: pytest.CaptureFixture[str]):
+    @exercise
+    def forward_mask(x: Any, t: Any, mask_id: int) -> Any:
+        torch.where(torch.rand(x.shape) < t[:, None], mask_id, x)
+
+    said = capsys.readouterr().out
+    assert "Seen: it gave None." in said
+    assert "Is `return` missing" in said
+
+
+def test_arguments_that_were_left_out_are_told(capsys: pytest.CaptureFixture[str]):
+    @exercise
+    def forward_mask(x: Any) -> Any:
+        return x
+
+    said = capsys.readouterr().out
+    assert "What does not hold: it takes the arguments that the exercise names." in said
+    assert "takes 1 positional argument but 3 were given" in said
 
 
 @pytest.mark.parametrize(
     ("body", "seen"),
     [
         (lambda x, t, mask_id: x[0, 99999], "IndexError"),
-        (lambda x, t, mask_id: None, "a NoneType"),
+        (lambda x, t, mask_id: None, "it gave None"),
         (lambda x: x, "TypeError"),
         (lambda x, t, mask_id: 1 / 0, "in the line `(lambda x, t, mask_id: 1 / 0"),
         (lambda x, t, mask_id: "tokens", "a str"),
