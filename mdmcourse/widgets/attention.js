@@ -9,7 +9,7 @@ function render({ model, el }) {
   const root = element("div", "mdm-widget mdm-attention", el);
   setAll(root, { role: "group", "aria-label": `Attention of ${models.map((each) => each.title).join(" and ")}` });
 
-  const names = model.get("steps");
+  const names = model.get("steps") ?? []; // notebooks that were saved before there were names have none
   const nameOf = (step) => names[step] ?? `${step} of ${steps - 1}`;
   let slider, counter;
   if (steps > 1) {
@@ -113,7 +113,7 @@ function render({ model, el }) {
     }
     columns.forEach((part, each) => {
       headMap(each);
-      part.kind.textContent = models[each].causal ? " · causal" : at(models[each].ahead) ? " · looks both ways" : " · looks back only, in this step";
+      part.kind.textContent = models[each].causal ? " · causal" : at(models[each].ahead ?? [true]) ? " · looks both ways" : " · looks back only, in this step";
       if (repaint) part.all.paint(colours);
       part.all.mark(Object.keys(at(models[each].sinks)).map((name) => ({ row: Number(name.split(".")[0]), column: Number(name.split(".")[1]) })));
       const tokens = part.names, sinks = sinksOf(each, layer, head);
