@@ -26,6 +26,7 @@ CELLS = [
     'from mdmcourse.widgets import MaskingExplorer\n\nMaskingExplorer(["The", " cat", " sat", " down"], t=0.4)',
     "import numpy as np\nfrom mdmcourse.widgets import AttentionViewer\n\n"
     'AttentionViewer({"MDM": np.full((3, 2, 4, 4), 0.25)}, ["a", "b", "c", "d"])',
+    'from mdmcourse.exercises import predict\n\npredict("How much?", unit="nats")',
 ]
 SETTINGS = {
     "@jupyter-widgets/jupyterlab-manager/plugin.jupyterlab-settings": {"saveState": True},
@@ -130,8 +131,10 @@ def test_a_notebook_keeps_what_was_chosen(visit: Visit, lab: tuple[str, Path]) -
     page.wait_for_selector(".mdm-attention svg[role=slider]")
     assert counter(page) == "t = 0.40"
 
+    def active() -> int:
+        return page.locator(".jp-Cell.jp-mod-active").evaluate("cell => [...cell.parentElement.children].indexOf(cell)")
+
     # JupyterLab takes the arrow keys of what it does not know.
-    active = page.locator(".jp-Cell.jp-mod-active").evaluate("cell => [...cell.parentElement.children].indexOf(cell)")
     slider = page.locator(".mdm-masking .mdm-slider")
     slider.focus()
     for _ in range(3):
@@ -140,12 +143,20 @@ def test_a_notebook_keeps_what_was_chosen(visit: Visit, lab: tuple[str, Path]) -
     assert counter(page) == "t = 0.415"
     heads = page.locator(".mdm-attention svg[role=slider]").first
     heads.focus()
+    settle(page)
+    before = active()  # what has the focus may choose its cell; a key may not
     page.keyboard.press("ArrowUp")
     page.keyboard.press("ArrowRight")
     settle(page)
     assert (heads.get_attribute("aria-valuetext") or "").startswith("layer 1, head 1")
-    now = page.locator(".jp-Cell.jp-mod-active").evaluate("cell => [...cell.parentElement.children].indexOf(cell)")
-    assert now in (active, active + 1)  # a click on a widget may choose its cell, a key may not
+    assert active() == before
+
+    # It takes Enter too, which sends a form elsewhere.
+    question = page.locator(".mdm-question")
+    question.get_by_label("Your number").fill("1.5")
+    page.keyboard.press("Enter")
+    assert question.get_by_role("status").inner_text() == "Kept. Now look."
+    assert question.get_by_label("Your number").is_disabled()
 
     page.locator(".jp-CodeCell .jp-InputPrompt").first.click()
     page.keyboard.press("Control+s")

@@ -46,6 +46,18 @@ def test_a_prediction_can_be_made_once_with_the_keyboard(visit: Visit, site: str
     visit.check()
 
 
+def test_a_number_is_answered_with_enter(visit: Visit, site: str) -> None:
+    page = visit.open(f"{site}/questions.html")
+    number = page.locator(".mdm-question").nth(2)
+    number.get_by_label("Your number").focus()
+    page.keyboard.press("Enter")
+    assert number.get_by_role("status").inner_text() == ""  # there is no number yet
+    page.keyboard.type("0.5")
+    page.keyboard.press("Enter")
+    assert number.get_by_role("status").inner_text() == "Kept. Now look."
+    visit.check()
+
+
 def test_an_answer_is_marked_and_explained(visit: Visit, site: str) -> None:
     page = visit.open(f"{site}/questions.html")
     page.wait_for_selector(".mdm-question")
