@@ -55,6 +55,14 @@ def test_cells_that_are_checked_have_outputs(lesson: nbformat.NotebookNode):
             assert cell.outputs, cell.source
 
 
+def test_questions_do_not_show_their_answers_above_them(lesson: nbformat.NotebookNode):
+    """In JupyterLab, and on the book's pages."""
+    asked = [cell for cell in code_cells(lesson) if cell.source.startswith("ask(")]
+    for cell in asked:
+        assert cell.metadata.get("jupyter", {}).get("source_hidden"), cell.source
+        assert "hide-input" in cell.metadata.get("tags", []), cell.source
+
+
 def test_images_have_a_text_alternative(lesson: nbformat.NotebookNode):
     for cell in code_cells(lesson):
         if any("image/png" in output.get("data", {}) for output in cell.outputs):
