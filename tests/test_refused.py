@@ -136,6 +136,14 @@ def test_weights_that_are_no_numbers_are_found(run: Callable) -> None:
     assert_three_parts(error.value)
 
 
+def test_attribution_says_what_inference_mode_means_for_it() -> None:
+    with torch.inference_mode(), pytest.raises(InputError, match="inference_mode") as error:
+        ASKING["attribute"](model(), PROMPTS)
+    assert_three_parts(error.value)
+    with torch.no_grad():
+        ASKING["attribute"](model(), PROMPTS)
+
+
 # Tasks
 
 

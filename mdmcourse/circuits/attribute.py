@@ -76,6 +76,12 @@ def attribute(
     """
     need_model(model)
     prompts.need_answers(model)
+    if torch.is_inference_mode_enabled():
+        raise InputError(
+            "This is within torch.inference_mode().",
+            "What is computed there has no gradient, and attribution needs one.",
+            "Leave it, or use torch.no_grad() in its place, which attribution lifts for itself.",
+        )
     settings = Settings(method, steps, rule, metric, readers, positions)
     if not len(prompts):
         raise InputError("There are no prompts.", "A mean over nothing is no number.", "Give at least one prompt.")

@@ -94,7 +94,8 @@ ALIGNED_LOGITS = Exercise(
         ),
         Property(
             "raw is left as it was", _raw_unchanged,
-            "Slices are views: writing into them writes into raw. Begin with raw.clone() or torch.full_like.",
+            "raw itself, and slices of it, share its memory: writing into them writes into raw. Begin with raw.clone() "
+            "or torch.full_like.",
         ),
     ),
     hints=(
@@ -252,7 +253,8 @@ CONTROLS_FOR = Exercise(
         ),
         Property(
             "a run shows X if its rival is right", shows_x_if_the_rival_is_right,
-            "Think of a world in which this explanation is the whole truth. The control has to have what it names.",
+            "Think of a world in which this explanation is the whole truth. The control has to have what it names. "
+            'Only for "luck" it is the other way round: the run must not have the lucky seed.',
         ),
         Property(
             "a run does not show X if only post-training gives it", silent_if_only_post_training_does_it,

@@ -73,10 +73,11 @@ REASON = {
 
 
 def told(run: Any) -> str:
-    return (
-        f"({run.start}, {run.attention}, {run.objective or 'no training'}, "
-        f"{run.steps} step{'' if run.steps == 1 else 's'}, seed {run.seed})"
+    known = (*START, *ATTENTION, *OBJECTIVE, "no training")
+    fields = (
+        each if each in known else repr(each) for each in (run.start, run.attention, run.objective or "no training")
     )
+    return f"({', '.join(fields)}, {run.steps} step{'' if run.steps == 1 else 's'}, seed {run.seed})"
 
 
 def each_rival_has_a_run(answer: Answer, seed: int) -> str | None:
@@ -111,7 +112,7 @@ def shows_x_if_the_rival_is_right(answer: Answer, seed: int) -> str | None:
         if not shows[name](found[name]):
             return f'if "{name}" is the whole truth, its run {told(found[name])} still does not show X'
     if shows["luck"](found["luck"]):
-        return f'if the seed was lucky, the run for "luck", {told(found["luck"])}, is as lucky'
+        return f'if the seed was lucky, the run for "luck", {told(found["luck"])}, must not show X, and does'
     return None
 
 
