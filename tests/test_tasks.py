@@ -521,7 +521,7 @@ def test_as_many_prompts_as_there_are_examples_can_be_asked_for(tokenizer):
 def test_no_prompts_and_prompts_in_unknown_words_are_refused(tokenizer):
     with pytest.raises(InputError, match="nothing to measure"):
         Chain().prompts(tokenizer, 0)
-    with pytest.raises(InputError, match="another task"):
+    with pytest.raises(InputError, match="does not know 'The'"):
         GreaterThan().prompts(tokenizer, 4)
 
 

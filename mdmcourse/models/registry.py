@@ -53,6 +53,11 @@ def entry(kind: str, name: str) -> dict[str, Any]:
     return entries[name]
 
 
+def shipped_tasks() -> set[str]:
+    """The tasks that pairs of the course were trained on, or are known to do. Not those that somebody added."""
+    return {task for about in registry()["pairs"].values() if "made" not in about for task in about["tasks"]}
+
+
 def arm_of(name: str) -> str | None:
     """The name of the ARM that an MDM was made from, or None if no pair has it."""
     return next((about["arm"] for about in registry()["pairs"].values() if about.get("mdm") == name), None)

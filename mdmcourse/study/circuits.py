@@ -10,8 +10,8 @@ from mdmcourse.circuits import Comparison, Faithfulness, Scores, attribute, comp
 from mdmcourse.errors import InputError
 from mdmcourse.models.pairs import load_pair
 from mdmcourse.models.reading import MDM, LanguageModel
-from mdmcourse.models.registry import load, registry
-from mdmcourse.tasks import TASKS, get_task, readable
+from mdmcourse.models.registry import load, registry, shipped_tasks
+from mdmcourse.tasks import get_task, readable
 
 
 def circuits_of(
@@ -42,7 +42,9 @@ def circuits_of(
             "Ask for 4 or more; a hundred are better.",
         )
     members, tasks = _members(name, seed, device)
-    if tasks and task not in tasks and task in TASKS:  # what a task of your own asks of it, nobody here can know
+    if (
+        tasks and task not in tasks and task in shipped_tasks()
+    ):  # what a task of your own asks of it, nobody here can know
         raise InputError(
             f"{name} was not trained on {task}.",
             "Its circuits for it would be those of a guess.",

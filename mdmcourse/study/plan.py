@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from mdmcourse.errors import InputError, UnknownNameError
-from mdmcourse.models.registry import entry
+from mdmcourse.models.registry import entry, shipped_tasks
 from mdmcourse.naming import suggest
 from mdmcourse.paths import data_dir
 from mdmcourse.study.unit import STATISTICS, WHOM
-from mdmcourse.tasks import TASKS, get_task
+from mdmcourse.tasks import get_task
 
 VERDICTS = ("reproduces", "partly", "does not reproduce", "not settled", "not measured")
 
@@ -305,7 +305,7 @@ def _group(row: Mapping[str, Any]) -> Group:
     group = Group(**given)
     about = entry("pairs", group.pair)
     # A toy knows nothing but its tasks. What a task that somebody added asks of it, nobody here can know.
-    unlearnt = set(TASKS) - set(about["tasks"]) if "seeds" in about else ()
+    unlearnt = shipped_tasks() - set(about["tasks"]) if "seeds" in about else ()
     for task in group.tasks:
         get_task(task)
         if task in unlearnt:

@@ -100,6 +100,7 @@ def too_late(block, given, positions, run):
 
 def result_lost(block, given, positions, run):
     own.with_patch(block, given, positions, run)
+    return given
 
 
 def share(patched, clean, corrupted, direction):
@@ -210,7 +211,7 @@ GRADIENT = "it is a tensor, from a gradient at the point that the metric is give
 
 WRONG = {
     "with_patch": {
-        "the result is lost": (result_lost, "it returns something"),
+        "the result is lost": (result_lost, "it gives back what run() gives"),
         "the hook returns nothing": (
             nothing_returned, "run() happens while the hook is there, and the hook's result is used",
         ),
