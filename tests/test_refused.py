@@ -167,11 +167,12 @@ def test_words_that_the_tokenizer_does_not_know_are_named() -> None:
     known = word_tokenizer(["of", "is", "one", "two", "other", *(f"w{n}" for n in range(40))])
     assert len(Odd().prompts(known, 3)) == 3
     assert len(Odd().sequences(known, 5)) == 5
-    unknown = word_tokenizer(["of", "is", "one", "two", "other"])
-    for encode in (Odd().prompts, Odd().sequences):
-        with pytest.raises(InputError, match="does not know 'w") as error:
-            encode(unknown, 3)
-        assert_three_parts(error.value, "'w")
+    for some in ([], [f"w{n}" for n in range(20)]):  # none of them, or half
+        unknown = word_tokenizer(["of", "is", "one", "two", "other", *some])
+        for encode in (Odd().prompts, Odd().sequences):
+            with pytest.raises(InputError, match="does not know 'w") as error:
+                encode(unknown, 3)
+            assert_three_parts(error.value, "'w")
 
 
 def test_a_text_without_a_place_for_the_answer_is_told() -> None:

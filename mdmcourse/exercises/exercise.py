@@ -139,7 +139,7 @@ def check(exercise: Exercise, answer: Answer, seed: int = 0, seconds: float = SE
 @contextlib.contextmanager
 def _known_by_name(answer: Answer, name: str) -> Iterator[None]:
     """An answer that calls itself calls itself: in the notebook its name means nothing yet, or what stood in before."""
-    names = getattr(answer, "__globals__", {}) if answer.__name__ == name else {}
+    names = getattr(answer, "__globals__", {}) if getattr(answer, "__name__", None) == name else {}
     was_there, before = name in names, names.get(name)
     names[name] = answer
     try:

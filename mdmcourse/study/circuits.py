@@ -42,9 +42,8 @@ def circuits_of(
             "Ask for 4 or more; a hundred are better.",
         )
     members, tasks = _members(name, seed, device)
-    if (
-        tasks and task not in tasks and task in shipped_tasks()
-    ):  # what a task of your own asks of it, nobody here can know
+    # What a task that somebody added asks of it, nobody here can know.
+    if tasks and task not in tasks and task in shipped_tasks():
         raise InputError(
             f"{name} was not trained on {task}.",
             "Its circuits for it would be those of a guess.",

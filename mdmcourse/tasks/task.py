@@ -239,10 +239,10 @@ class Task(ABC):
                 "The tokenizer has no mask token.", "The answer has to be masked.", "Give mask_id=, as for the MDM."
             )
         task = self.for_tokenizer(tokenizer)
-        _need_words(task._up_to(1, split, seed), tokenizer)
         for pool in (n + n // 4, 4 * n, 32 * n):
             by_length: defaultdict[int, list[tuple]] = defaultdict(list)
             examples = task._up_to(pool, split, seed)
+            _need_words(examples, tokenizer)
             for example in examples:
                 row = _analysed(example, tokenizer, mask_id)
                 if row is not None:
