@@ -170,7 +170,8 @@ function cellMap(parent, { rows, columns, label, cell, up = false, rowsAre, colu
     event.preventDefault();
     event.stopPropagation();
     hover();
-    choose(clamp(goal[0], 0, rows.length - 1), clamp(goal[1], 0, columns.length - 1));
+    chosen = [clamp(goal[0], 0, rows.length - 1), clamp(goal[1], 0, columns.length - 1)]; // another key may come before it is drawn
+    choose(...chosen);
   });
   return { lay, paint, show, mark, frame };
 }

@@ -112,6 +112,23 @@ def test_mouse_and_keys_move_one_of_two(visit: Visit, site: str, name: str) -> N
     visit.check()
 
 
+@pytest.mark.parametrize("name", ["attention", "lens", "patching"])
+def test_keys_may_come_faster_than_frames(visit: Visit, site: str, name: str) -> None:
+    """Held down, or on a busy machine, several come before anything is drawn: none of them may be lost."""
+    page, (one, two) = drawn(visit, f"{site}/{name}.html", 2)
+    keys, press = ["Home", "PageDown", "ArrowUp", "ArrowRight"], "key => new KeyboardEvent('keydown', { key })"
+    start = one.evaluate(SEEN)
+    for key in keys:
+        two.locator("svg[role=slider]").first.evaluate(f"(map, key) => map.dispatchEvent(({press})(key))", key)
+        settle(page)
+    one.locator("svg[role=slider]").first.evaluate(
+        f"(map, keys) => keys.forEach(key => map.dispatchEvent(({press})(key)))", keys
+    )
+    settle(page)
+    assert one.evaluate(SEEN) == two.evaluate(SEEN) != start
+    visit.check()
+
+
 @pytest.mark.parametrize("name", ["unmasking", "attention", "lens", "patching", "circuits"])
 def test_what_lies_below_stays_where_it_is(visit: Visit, site: str, name: str) -> None:
     """A panel that tells of what is pointed at grows with its text, and does not shrink again."""
