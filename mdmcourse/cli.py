@@ -63,6 +63,13 @@ def _parser() -> argparse.ArgumentParser:
         choices=("float32", "bfloat16"),
         help="of the weights (default: a real pair's, whichever of the two this machine is faster with)",
     )
+    evaluate.add_argument(
+        "--by-bayes",
+        type=int,
+        default=0,
+        metavar="CANDIDATES",
+        help="ask the ARM by Bayes' rule too, with so many words in the blank of each prompt, for instance 50",
+    )
     evaluate.add_argument("--json", action="store_true", help="for programs")
     evaluate.set_defaults(run=_evaluate)
 
@@ -168,7 +175,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     seeds = options.seed or entry("pairs", options.pair).get("seeds") or [0]
     dtype = getattr(torch, options.dtype) if options.dtype else None
     results = [
-        evaluate_pair(options.pair, seed, n=options.prompts, device=options.device, dtype=dtype) for seed in seeds
+        evaluate_pair(
+            options.pair, seed, n=options.prompts, device=options.device, dtype=dtype, by_bayes=options.by_bayes
+        )
+        for seed in seeds
     ]
     if options.json:
         print(json.dumps(results, indent=1))

@@ -18,6 +18,7 @@ from mdmcourse.models.reading import ARM, MDM, LanguageModel, need_repeatable
 from mdmcourse.models.registry import entry
 from mdmcourse.paths import data_dir
 from mdmcourse.sequences import Sequences
+from mdmcourse.study.by_bayes import one_blank_within, scores_by_bayes
 from mdmcourse.study.infilling import infilling, windows
 from mdmcourse.study.text import read_text
 from mdmcourse.tasks import get_task, readable
@@ -154,6 +155,15 @@ def accuracy_on(model: LanguageModel, questions: Questions) -> Accuracy:
     )
 
 
+def _accuracy_by_bayes(arm: ARM, prompts: Prompts, candidates: int) -> Accuracy:
+    """The ARM's answers of one token by Bayes' rule: which the whole answer then is."""
+    scores, rows = scores_by_bayes(arm, prompts, candidates), torch.arange(len(prompts))
+    right = int((scores.argmax(dim=1) == prompts.answer).sum())
+    preferred = int((scores[rows, prompts.answer] > scores[rows, prompts.distractor]).sum())
+    n = len(prompts)
+    return Accuracy(right / n, preferred / n, wilson(preferred, n), right / n, wilson(right, n), [], n)
+
+
 def _mask_of(model: LanguageModel, otherwise: int | None) -> int | None:
     return model.mask_id if isinstance(model, MDM) else otherwise
 
@@ -167,12 +177,21 @@ def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def evaluate_pair(
-    name: str, seed: int = 0, *, n: int = 500, device: str | None = None, dtype: torch.dtype | None = None
+    name: str,
+    seed: int = 0,
+    *,
+    n: int = 500,
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+    by_bayes: int = 0,
 ) -> dict[str, Any]:
     """Accuracy of every member of a pair on each of its tasks, as plain data.
 
     {"pair", "seed", "dtype", "members": {member: {task: the fields of Accuracy}}}; for a pair that was post-trained on
     text also "infilling": {member: {"share", "interval", "tokens"}}, of held-out text (`mdmcourse.study.infilling`).
+    by_bayes: ask the ARM by Bayes' rule too, with so many candidates (`mdmcourse.study.by_bayes`), as a member of the
+        name "arm-by-bayes", in tasks with one blank and text after it. That takes as many texts a prompt.
+
     Without a `dtype`, on a CPU, a real pair is loaded in whichever of float32 and bfloat16 this machine is faster with;
     single prompts come out otherwise in the other.
     """
@@ -188,6 +207,9 @@ def evaluate_pair(
             if key not in drawn:
                 drawn[key] = Questions.draw(get_task(name_of_task), model.tokenizer, n, mask_id=key[1])
             members[member][name_of_task] = asdict(accuracy_on(model, drawn[key]))
+            if member == "arm" and by_bayes and isinstance(model, ARM) and one_blank_within(drawn[key].prompts):
+                found = _accuracy_by_bayes(model, drawn[key].prompts, by_bayes)
+                members.setdefault("arm-by-bayes", {})[name_of_task] = asdict(found)
     result: dict[str, Any] = {
         "pair": name,
         "seed": seed,
@@ -210,6 +232,8 @@ whole answer: written by the model itself
 each token, one pass: an ARM sees the right ones before it, an MDM none"""
 OF_TEXT = "30 % of text: masked tokens of held-out text; an ARM sees all before each, an MDM all that is not masked"
 
+OF_BAYES = "arm-by-bayes: the candidate with which the ARM finds the whole text, after the blank too, most probable"
+
 
 def as_text(results: list[dict[str, Any]]) -> str:
     """What `evaluate_pair` found, as tables for a terminal: one a seed, and what their columns mean."""
@@ -228,7 +252,12 @@ def as_text(results: list[dict[str, Any]]) -> str:
         for member, row in result.get("infilling", {}).items():
             found = share(row["share"], row["interval"])
             lines.append(f"  {member:<22} {'30 % of text':<14} {'':>34}  {found:<20} {row['tokens']:,} tokens")
-    return "\n".join([*lines, LEGEND, *([OF_TEXT] if any("infilling" in result for result in results) else [])])
+    legend = [LEGEND]
+    if any("infilling" in result for result in results):
+        legend.append(OF_TEXT)
+    if any("arm-by-bayes" in result["members"] for result in results):
+        legend.append(OF_BAYES)
+    return "\n".join([*lines, *legend])
 
 
 def share(value: float, interval: tuple[float, float]) -> str:
