@@ -23,6 +23,7 @@ from mdmcourse.study.posttrain import Recipe, recipe_path
 
 HERE = Path(__file__).parent
 PROMPTS = 500
+CANDIDATES = 50
 MARK = "## The real pairs"
 
 HEAD = f"""# Data
@@ -59,12 +60,15 @@ the start, and trained for long enough it takes the right one half of the time.
 REAL = f"""
 {MARK}
 
-`mdmcourse evaluate PAIR --prompts {PROMPTS} --dtype float32`. Shares, with 95 % intervals over prompts: of {PROMPTS}
-held-out prompts a task that are answered right, and of those at which the answer scores higher than the distractor
-(*preferred*: the sign of the logit difference, for which circuits are found); and of the tokens of held-out text, 30 %
-of which an ARM is asked for from left to right, and an MDM all at once. *attention-switched* is the ARM read as an MDM,
-with no training: what the training itself did is the difference from there. In bfloat16, which some machines are faster
-with, single prompts come out otherwise: figures that differ by .02 or less may be the same model's.
+`mdmcourse evaluate PAIR --prompts {PROMPTS} --dtype float32 --by-bayes {CANDIDATES}`. Shares, with 95 % intervals over
+prompts: of {PROMPTS} held-out prompts a task that are answered right, and of those at which the answer scores higher
+than the distractor (*preferred*: the sign of the logit difference, for which circuits are found); and of the tokens of
+held-out text, 30 % of which an ARM is asked for from left to right, and an MDM all at once. *attention-switched* is the
+ARM read as an MDM, with no training: what the training itself did is the difference from there. *arm-by-bayes* is
+the ARM asked the long way: with which of {CANDIDATES} words in the blank (those most probable from what stands before
+it, the answer and the distractor) is the whole text most probable? An MDM that had learnt the ARM's own distribution of
+texts without error would answer that. In bfloat16, which some machines are faster with, single prompts come out
+otherwise: figures that differ by .02 or less may be the same model's.
 
 """
 
@@ -87,7 +91,7 @@ def real() -> Iterator[str]:
     for name, about in registry()["pairs"].items():
         if "base" not in about:
             continue
-        result = evaluate_pair(name, n=PROMPTS, dtype=torch.float32)
+        result = evaluate_pair(name, n=PROMPTS, dtype=torch.float32, by_bayes=CANDIDATES)
         yield f"### {name}\n"
         yield f"{about['title']}.\n"
         yield "| member | task | right | preferred |\n|---|---|---|---|"
@@ -95,7 +99,7 @@ def real() -> Iterator[str]:
             for task, row in tasks.items():
                 right, preferred = (share(row[a], row[b]) for a, b in (WHOLE, PREFERRED))
                 yield f"| {member} | {task} | {right} | {preferred} |"
-            if "infilling" in result:
+            if member in result.get("infilling", {}):
                 found = result["infilling"][member]
                 yield f"| {member} | 30 % of text | {share(found['share'], found['interval'])} | |"
         yield "\nOn the way, on few prompts:\n"
