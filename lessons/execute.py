@@ -59,15 +59,32 @@ def run(notebook: nbformat.NotebookNode, path: Path, where: Path | None = None) 
         kernel_name="python3",
         store_widget_state=True,
         record_timing=False,
-        coalesce_streams=True,  # what is printed in one cell is one output, however it was cut on its way
         resources={"metadata": {"path": str(where or path.parent)}},
     )
     client.execute()
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            join_streams(cell)
     # The kernel's exact version and what only bars of progress left behind say nothing to a reader.
     notebook.metadata["language_info"] = {"name": "python"}
     notebook.metadata["mdmcourse"] = {"outputs_of": checksum(notebook)}
     nbformat.validate(notebook)
     nbformat.write(notebook, path)
+
+
+def join_streams(cell: nbformat.NotebookNode) -> None:
+    """What is printed between two other outputs is one output, however it was cut on its way; and of a line that was
+    written over, what stood there last."""
+    joined: list[nbformat.NotebookNode] = []
+    for output in cell.outputs:
+        if joined and output.output_type == joined[-1].output_type == "stream" and output.name == joined[-1].name:
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    for output in joined:
+        if output.output_type == "stream":
+            output.text = re.sub(r".*\r(?=.)", "", output.text)
+    cell.outputs = joined
 
 
 def renew_scripts(notebook: nbformat.NotebookNode) -> bool:

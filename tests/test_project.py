@@ -24,6 +24,7 @@ FLOORS = {
     "circuits": 3,
     "lens": 4,
     "figures": 4,
+    "tables": 1,
     "study": 5,
     "widgets": 6, "doctor": 6,
     "exercises": 7,
