@@ -1,6 +1,6 @@
 """Write data/README.md from what lies here: sizes, checksums, and accuracies measured anew.
 
-.venv/bin/python data/make_readme.py            about ten minutes on two cores
+.venv/bin/python data/make_readme.py            about half an hour on two cores
 .venv/bin/python data/make_readme.py --toys     leaves the figures of the real pairs as they are
 .venv/bin/python data/make_readme.py --real     leaves those of the toys as they are
 """

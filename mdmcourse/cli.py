@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=0,
         metavar="CANDIDATES",
-        help="ask the ARM by Bayes' rule too, with so many words in the blank of each prompt, for instance 50",
+        help="ask the ARM by Bayes' rule too, with so many words in the blank of each prompt, for instance 20",
     )
     evaluate.add_argument("--json", action="store_true", help="for programs")
     evaluate.set_defaults(run=_evaluate)
