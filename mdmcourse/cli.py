@@ -180,6 +180,12 @@ def _evaluate(options: argparse.Namespace) -> int:
         )
         for seed in seeds
     ]
+    if options.by_bayes and not any("arm-by-bayes" in result["members"] for result in results):
+        print(
+            f"By Bayes' rule nothing was asked: no task of {options.pair} has one blank with text after it, as "
+            "ioi-reversed has, a task of smollm2-135m.",
+            file=sys.stderr,
+        )
     if options.json:
         print(json.dumps(results, indent=1))
         return 0

@@ -86,4 +86,13 @@ def test_evaluate_tells_it_where_text_follows_the_blank(monkeypatch: pytest.Monk
     assert row["whole_answer"] == (scores.argmax(dim=1) == prompts.answer).double().mean()
     assert row["preferred"] == (scores[rows, prompts.answer] > scores[rows, prompts.distractor]).double().mean()
     assert main(["evaluate", "toy-countdown", "--seed", "0", "--prompts", "40", "--by-bayes", "20"]) == 0
-    assert "arm-by-bayes:" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "arm-by-bayes:" in shown.out
+    assert not shown.err
+
+
+def test_evaluate_says_so_if_no_task_can_be_asked(capsys: pytest.CaptureFixture):
+    assert main(["evaluate", "toy-chain", "--seed", "0", "--prompts", "8", "--by-bayes", "20"]) == 0
+    shown = capsys.readouterr()
+    assert "no task of toy-chain" in shown.err
+    assert "arm-by-bayes" not in shown.out

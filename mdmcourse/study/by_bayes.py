@@ -65,7 +65,8 @@ def scores_by_bayes(
 
 
 def _log_p_from(arm: ARM, texts: Tensor, start: int) -> Float[Tensor, " batch"]:
-    """log p(x_start, ..., x_last | x_0, ..., x_(start - 1))."""
+    """log p(x_start, ..., x_last | x_0, ..., x_(start - 1)): what `exact_arm` gives, for thousands of texts of a real
+    model: the head is computed only where it is needed, and not in float64."""
     where = torch.zeros_like(texts, dtype=torch.bool)
     where[:, start:] = True
     losses = cross_entropy(arm.logits_at(texts, where).float(), texts[where], reduction="none")

@@ -231,7 +231,6 @@ preferred: there, the answer scores higher than the distractor: the logit differ
 whole answer: written by the model itself
 each token, one pass: an ARM sees the right ones before it, an MDM none"""
 OF_TEXT = "30 % of text: masked tokens of held-out text; an ARM sees all before each, an MDM all that is not masked"
-
 OF_BAYES = "arm-by-bayes: the candidate with which the ARM finds the whole text, after the blank too, most probable"
 
 
